@@ -1,0 +1,101 @@
+"""Everything a plugin imports from the engine.
+
+Names that need torch are imported when they are first used, so a `plugin.py` or an options module
+that imports from here stays instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ssl_core.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    NumericError,
+    PluginError,
+    ResourceError,
+    SslError,
+    UsageError,
+)
+from ssl_core.options import NoOptions, Options
+from ssl_core.plugins.component import API_VERSION, Component, Recipe, When
+from ssl_core.plugins.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from ssl_core.contracts.backbone import Backbone, Features
+    from ssl_core.contracts.batch import Batch, MaskBatch, ViewSpec
+    from ssl_core.contracts.context import BuildContext
+    from ssl_core.contracts.data import BadImage, DataSource, ImageSet, Transform
+    from ssl_core.contracts.evaluation import BackboneSpec, CheckpointFormat, Evaluator
+    from ssl_core.contracts.head import Head
+    from ssl_core.contracts.hooks import TrainingHook
+    from ssl_core.contracts.masker import Grid, Mask, Masker
+    from ssl_core.contracts.method import Method, ParamGroup, Progress, StepOutput
+    from ssl_core.contracts.target import Stage, TargetSource, Tokenizer
+    from ssl_core.loading import build_untrained, load
+    from ssl_core.masked_modeling import MaskedModeling
+    from ssl_core.pixels import Normalize, to_unit
+    from ssl_core.training import train
+
+_LAZY = {
+    "Backbone": "ssl_core.contracts.backbone",
+    "BackboneSpec": "ssl_core.contracts.evaluation",
+    "BadImage": "ssl_core.contracts.data",
+    "Batch": "ssl_core.contracts.batch",
+    "BuildContext": "ssl_core.contracts.context",
+    "CheckpointFormat": "ssl_core.contracts.evaluation",
+    "DataSource": "ssl_core.contracts.data",
+    "Evaluator": "ssl_core.contracts.evaluation",
+    "Features": "ssl_core.contracts.backbone",
+    "Grid": "ssl_core.contracts.masker",
+    "Head": "ssl_core.contracts.head",
+    "ImageSet": "ssl_core.contracts.data",
+    "Mask": "ssl_core.contracts.masker",
+    "MaskBatch": "ssl_core.contracts.batch",
+    "MaskedModeling": "ssl_core.masked_modeling",
+    "Masker": "ssl_core.contracts.masker",
+    "Method": "ssl_core.contracts.method",
+    "Normalize": "ssl_core.pixels",
+    "ParamGroup": "ssl_core.contracts.method",
+    "Progress": "ssl_core.contracts.method",
+    "Stage": "ssl_core.contracts.target",
+    "StepOutput": "ssl_core.contracts.method",
+    "TargetSource": "ssl_core.contracts.target",
+    "Tokenizer": "ssl_core.contracts.target",
+    "TrainingHook": "ssl_core.contracts.hooks",
+    "Transform": "ssl_core.contracts.data",
+    "ViewSpec": "ssl_core.contracts.batch",
+    "build_untrained": "ssl_core.loading",
+    "load": "ssl_core.loading",
+    "to_unit": "ssl_core.pixels",
+    "train": "ssl_core.training",
+}
+
+__all__ = [
+    "API_VERSION",
+    "CheckpointError",
+    "Component",
+    "ConfigError",
+    "DataError",
+    "NoOptions",
+    "NumericError",
+    "Options",
+    "PluginError",
+    "Recipe",
+    "ResourceError",
+    "SslError",
+    "UsageError",
+    "When",
+    "hookimpl",
+    *_LAZY,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'ssl_core.api' has no attribute '{name}'")

@@ -1,0 +1,102 @@
+"""The options of the engine itself: `train.*`, `data.*`, `optim.*`, `runtime.*`, `log.*`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ssl_core.options import Options
+
+
+class TrainOptions(Options):
+    """How long, how large a batch, and what is kept."""
+
+    epochs: float | None = Field(None, gt=0)
+    """Passes over the training images. Give this or `train.steps`."""
+    steps: int | None = Field(None, ge=1)
+    """Optimizer updates. Where both are set, the later layer wins (a command line over a recipe)."""
+    batch_size: int = Field(256, ge=1)
+    """Images an update sees, over all devices and accumulated micro-batches."""
+    micro_batch_size: int | None = Field(None, ge=1)
+    """Images one device holds at once; None = as many as the batch size needs, at most 256 on a GPU and 64 on a CPU."""
+    checkpoint_every: int | None = Field(None, ge=1)
+    """Updates between two checkpoints; None = about twenty in a run, at least 100 apart."""
+    keep_checkpoints: int = Field(2, ge=1)
+    """Newest checkpoints that are kept."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay of an exponential moving average of the weights, which is then what is exported; None = off."""
+
+
+class DataOptions(Options):
+    """Which images, and how they are loaded."""
+
+    image_size: int | None = Field(None, ge=4)
+    """Pixels the backbone sees, a multiple of its patch size; None = the recipe's."""
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    """Mean of the normalised pixels, per channel, for pixels in [0, 1]."""
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    """Standard deviation, likewise."""
+    workers: int | None = Field(None, ge=0)
+    """Processes that load images; None = chosen from the cores and the images. Results do not depend on it."""
+    max_bad_fraction: float = Field(0.01, ge=0, le=1)
+    """Share of unreadable images above which a run stops."""
+
+
+class OptimOptions(Options):
+    """AdamW and its schedules."""
+
+    lr: float = Field(1.5e-3, gt=0)
+    """Peak learning rate, at `train.batch_size`. A recipe's is scaled with the batch size; yours is taken as it is."""
+    min_lr: float = Field(1e-5, ge=0)
+    """Learning rate at the end of the cosine. A recipe's is scaled as `optim.lr` is."""
+    warmup_epochs: float = Field(10, ge=0)
+    """Epochs of linear warm-up from zero."""
+    warmup_steps: int | None = Field(None, ge=0)
+    """Updates of linear warm-up, in place of `optim.warmup_epochs`."""
+    weight_decay: float = Field(0.05, ge=0)
+    """Weight decay at the start."""
+    weight_decay_end: float | None = Field(None, ge=0)
+    """Weight decay at the end of a cosine; None = constant."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's betas."""
+    eps: float = Field(1e-8, gt=0)
+    """AdamW's epsilon."""
+    clip_grad: float | None = Field(3.0, gt=0)
+    """Largest global L2 norm of the gradient; None = no clipping."""
+
+
+class RuntimeOptions(Options):
+    """Where and in which precision."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` = CUDA where there is one."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Of matrix products in the step; weights stay fp32. `auto` = bf16 where the device has it, else fp32."""
+    compile: bool = False
+    """torch.compile the backbone's blocks."""
+    distributed: Literal["ddp", "fsdp2"] = "ddp"
+    """How several processes share the model. Only under torchrun."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads of this process; None = torch's choice."""
+    deterministic: bool = False
+    """Only deterministic GPU kernels, so that two runs agree bit for bit. CPU runs always do."""
+
+
+class LogOptions(Options):
+    """How often something is written."""
+
+    every: int = Field(20, ge=1)
+    """Updates between two log lines."""
+    pictures_every: int | None = Field(None, ge=0)
+    """Updates between two sheets of pictures; None = ten in a run, 0 = none."""
+
+
+SECTIONS: dict[str, type[Options]] = {
+    "train": TrainOptions,
+    "data": DataOptions,
+    "optim": OptimOptions,
+    "runtime": RuntimeOptions,
+    "log": LogOptions,
+}
+"""Section name -> its options; a slot's options form a section of the same kind, named after the slot."""

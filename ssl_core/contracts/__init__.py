@@ -1,0 +1,1 @@
+"""The abstract parts that a method is put together from. Import them from `ssl_core.api`."""

@@ -1,0 +1,109 @@
+"""Backbone: pixels to patch features."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ssl_core.contracts.evaluation import BackboneSpec
+from ssl_core.contracts.masker import Grid
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a backbone makes of a batch.
+
+    Attributes:
+        patches: (B, K, D) after the final norm; K = N, or the number of kept patches.
+        summary: (B, D), the image in one vector: the CLS token after the final norm, or the mean
+            of the patches where the architecture has none.
+        prefix: (B, P, D), every token that is no patch (CLS first); P may be 0.
+        grid: (h, w) of the full image.
+        ids: (B, K), which patches these are; None = all of them in row-major order.
+        layers: the block outputs that were asked for, each (B, P + K, D), before the final norm.
+    """
+
+    patches: Tensor
+    summary: Tensor
+    prefix: Tensor
+    grid: Grid
+    ids: Tensor | None = None
+    layers: tuple[Tensor, ...] = ()
+
+
+class Backbone(nn.Module, ABC):
+    """A vision transformer, or anything that turns an image into a grid of vectors.
+
+    Masking happens between `embed` and `encode`, in the method, so a backbone knows of no mask.
+    It is built as `Backbone(options, context)`, with `context.image_size` and `context.channels`.
+
+    Attributes (set by the subclass):
+        width: D, the width of a feature.
+        depth: number of blocks.
+        patch_size: pixels a patch is high and wide.
+        num_prefix: P, tokens that are no patch.
+        blocks: the blocks in order; sharding, compiling and layer decay work on them.
+    """
+
+    width: int
+    depth: int
+    patch_size: int
+    num_prefix: int
+    blocks: nn.ModuleList
+
+    spec: BackboneSpec | None = None
+    """What it was built from; set by the engine."""
+
+    provides: frozenset[str] = frozenset()
+    """Capabilities beyond the basic ones: `drop_tokens` (encode accepts `ids`), `cls` (the summary
+    is a token of its own), `any_size` (other image sizes than the one it was built for)."""
+
+    entry_points: tuple[str, ...] = ("embed", "encode")
+    """Methods other than `forward` that the runner must make known to sharding and compiling."""
+
+    @abstractmethod
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Cuts into patches and projects.
+
+        Args:
+            pixels: (B, C, H, W) float, normalised.
+
+        Returns:
+            tokens (B, N, D0), always the full grid, without positions and prefix tokens.
+        """
+
+    @abstractmethod
+    def encode(self, tokens: Tensor, grid: Grid, ids: Tensor | None = None, layers: Sequence[int] = ()) -> Features:
+        """Adds positions, then keeps `ids` if given, then runs the blocks and the final norm.
+
+        Args:
+            tokens: (B, N, D0) as `embed` gave them, perhaps with some replaced by a mask token.
+            grid: (h, w), h * w = N.
+            ids: (B, K) int64, the patches to keep; None = all. Needs `drop_tokens`.
+            layers: 0-based block indices (negative from the end) whose outputs are wanted.
+        """
+
+    def forward(self, pixels: Tensor, layers: Sequence[int] = ()) -> Features:
+        """Encodes whole, unmasked images: (B, C, H, W) normalised float to `Features`."""
+        return self.encode(self.embed(pixels), self.grid(*pixels.shape[-2:]), layers=layers)
+
+    def grid(self, height: int, width: int) -> Grid:
+        """Returns (h, w), the patches of an image of that many pixels."""
+        return height // self.patch_size, width // self.patch_size
+
+    @abstractmethod
+    def layer_id(self, name: str) -> int:
+        """Returns the depth of a parameter, for layer-wise learning rate decay.
+
+        0 = patch embedding, positions, CLS; k + 1 = block k; `depth` + 1 = what follows the blocks.
+
+        Args:
+            name: as in this module's `named_parameters`.
+        """
+
+    def no_weight_decay(self) -> frozenset[str]:
+        """Returns parameters (besides biases and vectors) that get no weight decay."""
+        return frozenset()

@@ -1,0 +1,87 @@
+"""DataSource, ImageSet and Transform: where images come from and how views are cut."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+
+from PIL import Image
+from torch import Tensor
+
+from ssl_core.contracts.batch import ViewSpec
+
+
+class BadImage(Exception):
+    """An image that cannot be read. The engine replaces it, counts it and lists it."""
+
+
+class ImageSet(ABC):
+    """One split: a sequence of images, picklable, with labels or without.
+
+    Attributes (set by the subclass):
+        classes: names by label; None when unlabelled.
+    """
+
+    classes: tuple[str, ...] | None = None
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def read(self, index: int) -> Image.Image:
+        """Returns the image as RGB, upright. Raises `BadImage` where it cannot be read."""
+
+    def label(self, index: int) -> int:
+        """Returns the class, or -1 where there is none. Never reads the image."""
+        return -1
+
+    def name(self, index: int) -> str:
+        """Returns what a person would call it: the path inside the folder, or its number."""
+        return str(index)
+
+    @abstractmethod
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns (width, height) in pixels without decoding the image. Raises `BadImage`."""
+
+
+class DataSource(ABC):
+    """Named splits. Built as `DataSource(options, context)`.
+
+    Split names are `train`, `val` and `test`; a source without splits has `train` alone.
+    """
+
+    @property
+    @abstractmethod
+    def splits(self) -> tuple[str, ...]:
+        """The splits there are, `train` first."""
+
+    @abstractmethod
+    def open(self, split: str) -> ImageSet:
+        """Returns one split. Raises `DataError` where it is missing or empty."""
+
+    def describe(self) -> str:
+        """Returns a few words for the header of a run."""
+        return type(self).__name__
+
+
+class Transform(ABC):
+    """Cuts the views of one image, on the CPU, in the data worker. Built as `Transform(options, context)`.
+
+    It must draw from nothing but the generators that it is given.
+    """
+
+    @abstractmethod
+    def __call__(
+        self, image: Image.Image, views: Mapping[str, ViewSpec], rng: Callable[[str], random.Random]
+    ) -> dict[str, Tensor]:
+        """Cuts one image.
+
+        Args:
+            image: RGB.
+            views: what the method asked for.
+            rng: name of a view -> its generator.
+
+        Returns:
+            name -> (count, 3, size, size) uint8.
+        """

@@ -1,0 +1,65 @@
+"""Evaluator: a number for a checkpoint. CheckpointFormat: other people's files."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ssl_core.contracts.data import DataSource
+
+if TYPE_CHECKING:
+    from ssl_core.contracts.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """Everything needed to build a backbone again, besides its weights.
+
+    Attributes:
+        component: qualified name, `beit:vit`.
+        options: its options as plain values.
+        image_size: pixels it was trained at.
+        mean, std: how pixels in [0, 1] are normalised, per channel.
+        data: the `--data` it was trained on, a path or a name; None when unknown.
+        source: the file or folder that it was read from.
+    """
+
+    component: str
+    options: Mapping[str, Any]
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    data: str | None = None
+    source: Path | None = None
+
+
+class Evaluator(ABC):
+    """Built as `Evaluator(options, context)`."""
+
+    @abstractmethod
+    def run(self, backbone: Backbone, data: DataSource, out: Path | None) -> dict[str, Any]:
+        """Evaluates and returns JSON-ready values: `evaluator`, `protocol`, `metrics`, `baselines`.
+
+        Args:
+            backbone: in eval mode; `backbone.spec` says how to normalise pixels, and can be built again
+                untrained as a baseline (`build_untrained`).
+            data: where images and labels come from.
+            out: folder for files that go with the result; None = write nothing.
+        """
+
+
+class CheckpointFormat(ABC):
+    """Reads files that another project wrote. Built as `CheckpointFormat(options, context)`."""
+
+    @abstractmethod
+    def matches(self, keys: Collection[str], metadata: Mapping[str, str]) -> bool:
+        """Returns whether this looks like the format, from the names of its tensors alone."""
+
+    @abstractmethod
+    def convert(self, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[BackboneSpec, dict[str, Tensor]]:
+        """Returns the spec and the state dict for that backbone."""

@@ -1,0 +1,41 @@
+"""Head: features to a loss."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from ssl_core.contracts.backbone import Features
+from ssl_core.contracts.batch import MaskBatch
+
+
+class Head(nn.Module, ABC):
+    """Predicts the targets at the hidden places and says how wrong it was.
+
+    Built as `Head(options, context)`, with `context.backbone` and `context.target`.
+    """
+
+    layers: tuple[int, ...] = ()
+    """Block outputs that it reads, found in `features.layers` in this order."""
+
+    @abstractmethod
+    def loss(self, features: Features, targets: Tensor, mask: MaskBatch) -> dict[str, Tensor]:
+        """Returns 0-d tensors: `loss`, which is minimised, and anything else worth logging.
+
+        It computes only what is asked for: the places in `mask.ids`.
+
+        Args:
+            features: of the corrupted image.
+            targets: (B, N) ids or (B, N, Dt) vectors.
+            mask: what was hidden.
+        """
+
+    def forward(self, features: Features, targets: Tensor, mask: MaskBatch) -> dict[str, Tensor]:
+        return self.loss(features, targets, mask)
+
+    def predict(self, features: Features, mask: MaskBatch) -> Tensor | None:
+        """Returns the best guess at `mask.ids`, (B, K) ids or (B, K, Dt) vectors, for pictures.
+
+        None where the head has no such guess."""
+        return None

@@ -1,0 +1,79 @@
+"""What a user can do wrong, as exceptions: one clear line each, and an exit code.
+
+A command turns any `SslError` into its message and its `exit_code`, without a traceback; every
+other exception is our bug and exits with 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SslError(Exception):
+    """Base of every error that is the user's (or the machine's) and not ours.
+
+    The message says what was given, what is allowed and what to do.
+    """
+
+    exit_code = 2
+
+
+class UsageError(SslError):
+    """A wrong command line, option or combination of parts (exit code 2)."""
+
+
+class ConfigError(UsageError):
+    """One or more wrong options. All of them are reported at once.
+
+    Args:
+        problems: one line each.
+    """
+
+    def __init__(self, problems: Iterable[str]):
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class PluginError(UsageError):
+    """A part was asked for that is unknown, ambiguous, or whose plugin is broken (exit code 2)."""
+
+
+class CheckpointError(UsageError):
+    """A file or folder that is no checkpoint of ours, or a damaged one (exit code 2)."""
+
+
+class DataError(SslError):
+    """Missing, empty, too small or unreadable data (exit code 3)."""
+
+    exit_code = 3
+
+
+class NumericError(SslError):
+    """A loss that is not finite (exit code 4)."""
+
+    exit_code = 4
+
+
+class ResourceError(SslError):
+    """The disk or the memory is full (exit code 5)."""
+
+    exit_code = 5
+
+
+class Interrupted(SslError):
+    """Stopped by a signal after saving; `--resume` continues (exit code 75)."""
+
+    exit_code = 75
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str | None:
+    """Returns the allowed name most like `name`, or None where nothing is close."""
+    close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.6)
+    return close[0] if close else None
+
+
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """Returns " Did you mean 'x'?" or "" to append to an error message."""
+    close = nearest(name, allowed)
+    return f" Did you mean '{close}'?" if close else ""

@@ -1,0 +1,131 @@
+"""Exported backbones: a safetensors file with a JSON beside it. Loading one runs no code from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ssl_core.contracts.backbone import Backbone
+from ssl_core.contracts.context import BuildContext
+from ssl_core.contracts.evaluation import BackboneSpec
+from ssl_core.errors import CheckpointError
+from ssl_core.plugins.registry import Registry
+
+EXPORT_FORMAT = "ssl-export-1"
+
+
+def load(path: str | Path, registry: Registry | None = None) -> Backbone:
+    """Loads a trained backbone, in eval mode, on the CPU.
+
+    Args:
+        path: a run folder, or the `backbone.safetensors` of its `export/`.
+        registry: where its plugin is found; None = the installed plugins.
+
+    Returns:
+        the backbone; `backbone.spec` says what it was built from and how pixels are normalised.
+
+    Raises:
+        CheckpointError: there is no exported backbone, or it is damaged.
+    """
+    file = find_export(Path(path), "backbone")
+    values, state = read_export(file)
+    spec = _spec(values, file)
+    backbone = _build(spec, registry or Registry.load())
+    _load_strictly(backbone, state, file)
+    return backbone.eval()
+
+
+def build_untrained(spec: BackboneSpec, seed: int = 0, registry: Registry | None = None) -> Backbone:
+    """Builds the same backbone with fresh weights: the baseline that a trained one must beat."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _build(spec, registry or Registry.load()).eval()
+
+
+def find_export(path: Path, slot: str) -> Path:
+    """Returns the exported file of a slot (`backbone`, `tokenizer`) in a run folder, or `path` itself if it is a file.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such run folder or checkpoint file")
+    file = path / "export" / f"{slot}.safetensors"
+    if not file.is_file():
+        raise CheckpointError(f"{path}: no export/{slot}.safetensors in it. Has the run finished? `ssl-train --resume {path}`")
+    return file
+
+
+def write_export(file: Path, state: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
+    """Writes the weights and, beside them, the JSON that says how to build the part again."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    partial = file.with_name(f".tmp-{file.name}")
+    save_file(tensors, partial, metadata={"format": EXPORT_FORMAT})
+    partial.replace(file)
+    partial = file.with_name(f".tmp-{file.stem}.json")
+    partial.write_text(json.dumps({"format": EXPORT_FORMAT, **values}, indent=2, default=str) + "\n")
+    partial.replace(file.with_suffix(".json"))
+
+
+def read_export(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Reads (JSON values, state dict) that `write_export` wrote.
+
+    Raises:
+        CheckpointError: not such a file, or damaged.
+    """
+    description = file.with_suffix(".json")
+    try:
+        values = json.loads(description.read_text())
+        state = load_file(file)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{file}: not an exported part: {error.filename} is missing") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        raise CheckpointError(f"{file}: not a checkpoint of ours, or damaged: {error}") from None
+    if not isinstance(values, dict) or values.get("format") != EXPORT_FORMAT:
+        raise CheckpointError(f"{description}: not the description of an exported part (format {EXPORT_FORMAT})")
+    return values, state
+
+
+def spec_values(spec: BackboneSpec) -> dict[str, Any]:
+    """Returns the JSON values of a spec."""
+    return asdict(replace(spec, source=None, options=dict(spec.options)))
+
+
+def _spec(values: Mapping[str, Any], file: Path) -> BackboneSpec:
+    try:
+        return BackboneSpec(
+            component=values["component"],
+            options=values["options"],
+            image_size=values["image_size"],
+            mean=tuple(values["mean"]),
+            std=tuple(values["std"]),
+            data=values.get("data"),
+            source=file,
+        )
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{file.with_suffix('.json')}: incomplete: {error} is missing") from None
+
+
+def _build(spec: BackboneSpec, registry: Registry) -> Backbone:
+    component = registry.find(spec.component, "backbone").component
+    context = BuildContext(image_size=spec.image_size, mean=spec.mean, std=spec.std)
+    backbone = component.load()(component.options(**spec.options), context)
+    backbone.spec = spec
+    return backbone
+
+
+def _load_strictly(backbone: Backbone, state: Mapping[str, torch.Tensor], file: Path) -> None:
+    try:
+        backbone.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(f"{file}: does not fit {type(backbone).__name__}: {' '.join(str(error).split())}") from None

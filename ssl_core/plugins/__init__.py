@@ -1,0 +1,1 @@
+"""Discovery: what plugins register, how they are loaded, and how a name finds its component."""

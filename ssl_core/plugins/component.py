@@ -1,0 +1,115 @@
+"""Component: how a plugin describes one part. Imports no torch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ssl_core.options import NoOptions, Options
+
+API_VERSION = 1
+"""Version of the contracts in `ssl_core.api`. A component made for another one is refused."""
+
+Kind = Literal[
+    "backbone", "tokenizer", "target", "masker", "head", "method", "transform", "dataset", "evaluator", "checkpoint_format"
+]
+
+SLOT_KINDS: Mapping[str, tuple[Kind, ...]] = {
+    "backbone": ("backbone",),
+    "tokenizer": ("tokenizer", "target"),
+    "masker": ("masker",),
+    "head": ("head",),
+    "transform": ("transform",),
+    "dataset": ("dataset",),
+}
+"""Slot of a method -> the kinds of component that fit into it."""
+
+
+@dataclass(frozen=True)
+class When:
+    """Which run a recipe is meant for. Everything given must hold.
+
+    Attributes:
+        image_size: (low, high), both inclusive: the median of the shorter side of the images, in pixels.
+        backbones: names as the user writes them, `vit_base`; empty = any.
+        demonstration: True = only when no data was given and the embedded images are used.
+    """
+
+    image_size: tuple[int, int] = (0, 1_000_000)
+    backbones: tuple[str, ...] = ()
+    demonstration: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings that are known to work together for some kind of run.
+
+    Recipes of a method are tried in order, and *every* one that fits is applied, later over earlier.
+
+    Attributes:
+        name: `imagenet-base`, `small-32`.
+        summary: one line: for what, and where it comes from or what it gave.
+        when: the runs it applies to by itself.
+        settings: dotted option -> value. Keys of parts that are not chosen are left out silently,
+            but only when the key belongs to a part that was swapped by the user.
+    """
+
+    name: str
+    summary: str
+    settings: Mapping[str, Any]
+    when: When = When()
+
+
+@dataclass(frozen=True)
+class Component:
+    """One part that a plugin offers.
+
+    Attributes:
+        kind: what it is.
+        name: short name, unique within its plugin and kind; `plugin:name` is its qualified name.
+        summary: one line.
+        target: "package.module:attribute", called as `attribute(options, context)`. It is imported
+            only when the part is built.
+        options: its options class, in a module that imports no torch.
+        names: further names that it answers to (the sizes of a family of backbones).
+        name_option: option that receives the name it was asked for by.
+        answers: "package.module:function": name -> bool, for families too large to list (every
+            timm ViT). Asked only when no listed name matches.
+        requires: capabilities it needs of other parts, "backbone:drop_tokens".
+        provides: capabilities it has, "cls".
+        references: papers, "BEiT (Bao et al. 2021), arXiv 2106.08254".
+        slots: methods only: slot -> qualified name of the default part, `beit:block`. A slot that
+            is not listed does not exist in this method. A short name is looked up in the
+            default part first, so that `vit_base` means the method's own kind of ViT.
+        settings: methods only: the preset, dotted option -> value.
+        recipes: methods only.
+        api_version: of the contracts it was written for.
+    """
+
+    kind: Kind
+    name: str
+    summary: str
+    target: str
+    options: type[Options] = NoOptions
+    names: tuple[str, ...] = ()
+    name_option: str | None = None
+    answers: str | None = None
+    requires: tuple[str, ...] = ()
+    provides: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    slots: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    recipes: tuple[Recipe, ...] = ()
+    api_version: int = API_VERSION
+
+    def load(self) -> Callable[..., Any]:
+        """Imports and returns the class (or factory)."""
+        return import_attribute(self.target)
+
+
+def import_attribute(path: str) -> Any:
+    """Imports "package.module:attribute"."""
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(module), attribute)
