@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ssl_core.contracts.masker import Grid, Mask, Masker
     from ssl_core.contracts.method import Method, ParamGroup, Progress, StepOutput
     from ssl_core.contracts.target import Stage, TargetSource, Tokenizer
-    from ssl_core.loading import build_untrained, load
+    from ssl_core.loading import build_untrained, find_export, load, read_export, write_export
     from ssl_core.masked_modeling import MaskedModeling
     from ssl_core.pixels import Normalize, to_unit
     from ssl_core.training import train
@@ -68,9 +68,12 @@ _LAZY = {
     "Transform": "ssl_core.contracts.data",
     "ViewSpec": "ssl_core.contracts.batch",
     "build_untrained": "ssl_core.loading",
+    "find_export": "ssl_core.loading",
     "load": "ssl_core.loading",
+    "read_export": "ssl_core.loading",
     "to_unit": "ssl_core.pixels",
     "train": "ssl_core.training",
+    "write_export": "ssl_core.loading",
 }
 
 __all__ = [
