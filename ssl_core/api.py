@@ -19,6 +19,7 @@ from ssl_core.errors import (
     SslError,
     UsageError,
 )
+from ssl_core.masked_modeling_options import MaskedModelingOptions
 from ssl_core.options import NoOptions, Options
 from ssl_core.plugins.component import API_VERSION, Component, Recipe, When
 from ssl_core.plugins.hookspecs import hookimpl
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from ssl_core.contracts.target import Stage, TargetSource, Tokenizer
     from ssl_core.loading import build_untrained, find_export, load, read_export, write_export
     from ssl_core.masked_modeling import MaskedModeling
+    from ssl_core.patches import patch_grid
     from ssl_core.pixels import Normalize, to_unit
     from ssl_core.training import train
 
@@ -71,6 +73,7 @@ _LAZY = {
     "find_export": "ssl_core.loading",
     "load": "ssl_core.loading",
     "read_export": "ssl_core.loading",
+    "patch_grid": "ssl_core.patches",
     "to_unit": "ssl_core.pixels",
     "train": "ssl_core.training",
     "write_export": "ssl_core.loading",
@@ -82,6 +85,7 @@ __all__ = [
     "Component",
     "ConfigError",
     "DataError",
+    "MaskedModelingOptions",
     "NoOptions",
     "NumericError",
     "Options",

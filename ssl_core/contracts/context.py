@@ -27,6 +27,7 @@ class BuildContext:
         train_images: number of training images; 0 when unknown (a part that is loaded, not trained).
         seed: of the run.
         parts: slot name -> part, as far as they are built.
+        names: slot name -> the part's name as a person would write it, for messages.
     """
 
     image_size: int = 224
@@ -36,6 +37,7 @@ class BuildContext:
     train_images: int = 0
     seed: int = 0
     parts: Mapping[str, Any] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def backbone(self) -> Backbone:

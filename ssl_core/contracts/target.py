@@ -47,7 +47,12 @@ class TargetSource(nn.Module, ABC):
     """Turns an image into one target per patch. Built as `TargetSource(options, context)`.
 
     It is called without gradients, and its parameters are not trained by the method that uses it.
+
+    Attributes (set by the subclass):
+        width: Dt, of a source that gives vectors.
     """
+
+    width: int
 
     @abstractmethod
     def targets(self, views: Mapping[str, Tensor], grid: Grid) -> Tensor:

@@ -1,0 +1,181 @@
+"""Masked modelling: hide patches, predict something about them.
+
+BEiT, SimMIM, MAE, data2vec and I-JEPA are this one method with other parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssl_core.contracts.backbone import Features
+from ssl_core.contracts.batch import Batch, MaskBatch, ViewSpec
+from ssl_core.contracts.context import BuildContext
+from ssl_core.contracts.method import Method, Progress, StepOutput
+from ssl_core.contracts.target import Tokenizer
+from ssl_core.errors import UsageError
+from ssl_core.masked_modeling_options import MaskedModelingOptions
+from ssl_core.masked_pictures import first_images, picture_sheet
+from ssl_core.patches import patch_grid
+from ssl_core.pixels import Normalize
+
+
+class MaskedModeling(Method):
+    """Backbone, masker, target source and head, put together.
+
+    The image is embedded into one token per patch; the hidden ones are replaced by a learnt token,
+    or dropped; the backbone encodes the rest; the head compares what it makes of the hidden places
+    with their targets, which come from the whole image and carry no gradient.
+
+    Attributes:
+        mask_token: (1, 1, D0), stands in for a hidden patch before positions are added; None when
+            hidden patches are dropped.
+
+    Raises:
+        UsageError: the image does not divide into patches, or the parts do not fit each other.
+    """
+
+    def __init__(self, options: MaskedModelingOptions, context: BuildContext):
+        super().__init__()
+        self.options = options
+        self.backbone = context.backbone
+        self.tokenizer = context.target
+        self.masker = context.masker
+        self.head = context.head
+        self.names = {slot: context.names.get(slot, type(part).__name__) for slot, part in context.parts.items()}
+        self.grid = patch_grid(context.image_size, self.backbone.patch_size)
+        self.normalize = Normalize(context.mean, context.std)
+        self._check_parts()
+        self.hidden_patches = self.masker.max_hidden(self.grid)
+
+        image = ViewSpec(context.image_size)
+        tokens = self.tokenizer.view(image, self.grid)
+        self.views = {"image": image} if tokens is None else {"image": image, "tokens": tokens}
+
+        self.mask_token: nn.Parameter | None = None
+        if options.corrupt == "replace":
+            token = torch.empty(1, 1, self._token_width(context))
+            nn.init.trunc_normal_(token, std=options.init_std, a=-options.init_std, b=options.init_std)
+            self.mask_token = nn.Parameter(token)
+
+        self.tokenizer.bind(self.backbone)
+        self.tokenizer.requires_grad_(False).eval()
+
+    def _check_parts(self) -> None:
+        masker, backbone = self.names["masker"], self.names["backbone"]
+        if self.options.corrupt == "replace":
+            if self.masker.masks_per_image != 1:
+                raise UsageError(
+                    f"method.corrupt=replace takes one mask an image, masker '{masker}' makes "
+                    f"{self.masker.masks_per_image}; set method.corrupt=drop or choose another masker"
+                )
+            return
+        if "drop_tokens" not in self.backbone.provides:
+            raise UsageError(
+                f"method.corrupt=drop needs a backbone that can leave patches out, backbone '{backbone}' cannot; "
+                "choose another one, or set method.corrupt=replace"
+            )
+        if not self.masker.equal_counts:
+            raise UsageError(
+                f"method.corrupt=drop needs equally many hidden patches in each image, masker '{masker}' does not "
+                "promise that; choose another one, or set method.corrupt=replace"
+            )
+
+    def _token_width(self, context: BuildContext) -> int:
+        """Returns D0, the width of an embedded patch, by embedding one blank image."""
+        size = context.image_size
+        with torch.no_grad():
+            blank = next(self.backbone.parameters()).new_zeros(1, context.channels, size, size)
+            return self.backbone.embed(blank).shape[-1]
+
+    def train(self, mode: bool = True) -> MaskedModeling:
+        super().train(mode)
+        self.tokenizer.eval()
+        return self
+
+    def training_step(self, batch: Batch, progress: Progress) -> StepOutput:
+        mask = self._mask(batch)
+        targets = self._targets(batch)
+        losses = self.head(self._encode(batch.views["image"], mask), targets, mask)
+        return StepOutput(losses["loss"], {name: value.detach() for name, value in losses.items()})
+
+    def _encode(self, image: Tensor, mask: MaskBatch) -> Features:
+        tokens = self.backbone.embed(self.normalize(image))  # (B, N, D0)
+        if self.mask_token is None:
+            return self.backbone.encode(tokens, self.grid, ids=mask.visible_ids, layers=self.head.layers)
+        tokens = torch.where(mask.hidden[:, 0].unsqueeze(-1), self.mask_token, tokens)  # (B, N, D0)
+        return self.backbone.encode(tokens, self.grid, layers=self.head.layers)
+
+    def _targets(self, batch: Batch) -> Tensor:
+        with torch.no_grad():
+            targets = self.tokenizer.targets(batch.views, self.grid)
+        patches = self.grid[0] * self.grid[1]
+        if targets.shape[1] != patches:
+            raise UsageError(
+                f"tokenizer '{self.names['tokenizer']}' gives {_places(targets.shape[1])} targets, backbone "
+                f"'{self.names['backbone']}' has {self.grid[0]}x{self.grid[1]} patches; set data.image_size or tokenizer.size"
+            )
+        return targets
+
+    @staticmethod
+    def _mask(batch: Batch) -> MaskBatch:
+        if batch.mask is None:
+            raise ValueError("the batch has no mask; the loader makes one from `method.masker` and `method.grid`")
+        return batch.mask
+
+    def after_step(self, progress: Progress) -> None:
+        self.tokenizer.after_step(self.backbone, progress)
+
+    def export(self) -> dict[str, nn.Module]:
+        return {"backbone": self.backbone}
+
+    @torch.no_grad()
+    def pictures(self, batch: Batch, rows: int = 8) -> dict[str, Tensor]:
+        """Returns `reconstruction`: one image a row, as it is, with its hidden patches greyed out, and
+        as the tokenizer decodes the visible codes and the predicted ones (where it can decode).
+
+        Args:
+            batch: views float in [0, 1] on the device, with masks.
+            rows: most images shown.
+        """
+        batch = first_images(batch, rows)
+        mask, image = self._mask(batch), batch.views["image"]
+        training = self.training
+        self.eval()
+        try:
+            ids = self._predicted_ids(batch, image, mask)
+        finally:
+            self.train(training)
+        decoded = self.tokenizer.decode(ids.unflatten(1, self.grid)) if ids is not None else None
+        hidden = mask.hidden.any(dim=1).unflatten(1, self.grid)  # (B, h, w)
+        return {"reconstruction": picture_sheet(image, hidden, decoded)}
+
+    def _predicted_ids(self, batch: Batch, image: Tensor, mask: MaskBatch) -> Tensor | None:
+        """Returns the codes (B, N) of the image with the hidden ones replaced by the head's guesses."""
+        if not isinstance(self.tokenizer, Tokenizer) or not self.tokenizer.can_decode:
+            return None
+        guesses = self.head.predict(self._encode(image, mask), mask)
+        if guesses is None:
+            return None
+        places = mask.ids.flatten(1)  # (B, M * K)
+        ids = self._targets(batch)
+        if mask.valid is not None:
+            # Padding points at patch 0: keep what is there already, or what a real guess will write.
+            ids = torch.cat([ids, ids[:, :1]], dim=1)  # (B, N + 1)
+            places = torch.where(mask.valid.flatten(1), places, ids.shape[1] - 1)
+            return ids.scatter(1, places, guesses)[:, :-1]  # (B, N)
+        return ids.scatter(1, places, guesses)
+
+    def state_info(self) -> Mapping[str, Any]:
+        info: dict[str, Any] = {"grid": list(self.grid), "hidden_patches": self.hidden_patches}
+        if isinstance(self.tokenizer, Tokenizer):
+            info["vocab_size"] = self.tokenizer.vocab_size
+        return info
+
+
+def _places(count: int) -> str:
+    side = round(count**0.5)
+    return f"{side}x{side}" if side * side == count else str(count)
