@@ -1,0 +1,56 @@
+"""The masked-image-modelling head: which code has each hidden patch?"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from ssl_core.api import BuildContext, Features, Head, MaskBatch, UsageError
+from torch import Tensor, nn
+
+from ssl_heads.code_statistics import CodeStatistics
+from ssl_heads.hidden_places import hidden_features, hidden_targets, masked_mean
+from ssl_heads.options import CodeHeadOptions
+
+
+class CodeHead(Head):
+    """A linear layer to the vocabulary, at the hidden patches alone (BEiT, section 2.3).
+
+    The loss is the mean cross-entropy over the hidden patches of the batch, in float32.
+
+    Attributes:
+        lm_head: (D) -> (V).
+
+    Raises:
+        UsageError: the target source has no vocabulary.
+    """
+
+    def __init__(self, options: CodeHeadOptions, context: BuildContext):
+        super().__init__()
+        vocab_size = getattr(context.target, "vocab_size", None)
+        if vocab_size is None:
+            raise UsageError(
+                "head 'mim' predicts codes, but the tokenizer gives vectors; choose a tokenizer with a vocabulary, "
+                "or head=regression"
+            )
+        self.lm_head = nn.Linear(context.backbone.width, vocab_size)
+        std = options.init_std
+        nn.init.trunc_normal_(self.lm_head.weight, std=std, a=-std, b=std)
+        nn.init.zeros_(self.lm_head.bias)
+        self.statistics = CodeStatistics(vocab_size)
+
+    def loss(self, features: Features, targets: Tensor, mask: MaskBatch) -> dict[str, Tensor]:
+        """Returns `loss`, `acc` (share of hidden patches whose code is guessed right) and the baselines of
+        `CodeStatistics`; see `Head.loss` for the arguments, targets being ids (B, N) int64."""
+        logits = self.lm_head(hidden_features(features, mask, "mim")).float()  # (B * M * K, V)
+        codes = hidden_targets(targets, mask)  # (B * M * K)
+        loss = masked_mean(F.cross_entropy(logits, codes, reduction="none"), mask)
+        with torch.no_grad():
+            accuracy = masked_mean((logits.argmax(dim=1) == codes).float(), mask)
+        if self.training:
+            self.statistics.update(codes, mask)
+        return {"loss": loss, "acc": accuracy, **self.statistics.logs()}
+
+    def predict(self, features: Features, mask: MaskBatch) -> Tensor:
+        """Returns the likeliest codes (B, M * K) int64 at `mask.ids`."""
+        logits = self.lm_head(hidden_features(features, mask, "mim"))  # (B * M * K, V)
+        return logits.argmax(dim=1).view(len(features.patches), -1)  # (B, M * K)
