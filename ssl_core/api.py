@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ssl_core.masked_modeling import MaskedModeling
     from ssl_core.patches import patch_grid
     from ssl_core.pixels import Normalize, to_unit
-    from ssl_core.training import train
+    from ssl_core.training import open_source, train
 
 _LAZY = {
     "Backbone": "ssl_core.contracts.backbone",
@@ -72,6 +72,7 @@ _LAZY = {
     "build_untrained": "ssl_core.loading",
     "find_export": "ssl_core.loading",
     "load": "ssl_core.loading",
+    "open_source": "ssl_core.training",
     "read_export": "ssl_core.loading",
     "patch_grid": "ssl_core.patches",
     "to_unit": "ssl_core.pixels",
