@@ -25,6 +25,7 @@ from ssl_core.plugins.component import API_VERSION, Component, Recipe, When
 from ssl_core.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from ssl_core.config.sections import RuntimeOptions
     from ssl_core.contracts.backbone import Backbone, Features
     from ssl_core.contracts.batch import Batch, MaskBatch, ViewSpec
     from ssl_core.contracts.context import BuildContext
@@ -35,10 +36,13 @@ if TYPE_CHECKING:
     from ssl_core.contracts.masker import Grid, Mask, Masker
     from ssl_core.contracts.method import Method, ParamGroup, Progress, StepOutput
     from ssl_core.contracts.target import Stage, TargetSource, Tokenizer
+    from ssl_core.data.cropping import center_view
     from ssl_core.loading import build_untrained, find_export, load, read_export, write_export
     from ssl_core.masked_modeling import MaskedModeling
     from ssl_core.patches import patch_grid
     from ssl_core.pixels import Normalize, to_unit
+    from ssl_core.plugins.registry import Registry
+    from ssl_core.runner.device import Device, choose_device
     from ssl_core.training import open_source, train
 
 _LAZY = {
@@ -49,6 +53,7 @@ _LAZY = {
     "BuildContext": "ssl_core.contracts.context",
     "CheckpointFormat": "ssl_core.contracts.evaluation",
     "DataSource": "ssl_core.contracts.data",
+    "Device": "ssl_core.runner.device",
     "Evaluator": "ssl_core.contracts.evaluation",
     "Features": "ssl_core.contracts.backbone",
     "Grid": "ssl_core.contracts.masker",
@@ -62,6 +67,8 @@ _LAZY = {
     "Normalize": "ssl_core.pixels",
     "ParamGroup": "ssl_core.contracts.method",
     "Progress": "ssl_core.contracts.method",
+    "Registry": "ssl_core.plugins.registry",
+    "RuntimeOptions": "ssl_core.config.sections",
     "Stage": "ssl_core.contracts.target",
     "StepOutput": "ssl_core.contracts.method",
     "TargetSource": "ssl_core.contracts.target",
@@ -70,6 +77,8 @@ _LAZY = {
     "Transform": "ssl_core.contracts.data",
     "ViewSpec": "ssl_core.contracts.batch",
     "build_untrained": "ssl_core.loading",
+    "center_view": "ssl_core.data.cropping",
+    "choose_device": "ssl_core.runner.device",
     "find_export": "ssl_core.loading",
     "load": "ssl_core.loading",
     "open_source": "ssl_core.training",

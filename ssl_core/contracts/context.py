@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ssl_core.contracts.head import Head
     from ssl_core.contracts.masker import Grid, Masker
     from ssl_core.contracts.target import TargetSource
+    from ssl_core.plugins.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class BuildContext:
         train_images: number of training images; 0 when unknown (a part that is loaded, not trained).
         seed: of the run.
         parts: slot name -> part, as far as they are built.
+        registry: where further parts are found by name (an evaluator builds untrained backbones and
+            starts trainings); None = the installed plugins.
         names: slot name -> the part's name as a person would write it, for messages.
     """
 
@@ -37,6 +40,7 @@ class BuildContext:
     train_images: int = 0
     seed: int = 0
     parts: Mapping[str, Any] = field(default_factory=dict)
+    registry: Registry | None = None
     names: Mapping[str, str] = field(default_factory=dict)
 
     @property
