@@ -61,7 +61,9 @@ def find_export(path: Path, slot: str) -> Path:
         raise CheckpointError(f"{path}: no such run folder or checkpoint file")
     file = path / "export" / f"{slot}.safetensors"
     if not file.is_file():
-        raise CheckpointError(f"{path}: no export/{slot}.safetensors in it. Has the run finished? `ssl-train --resume {path}`")
+        raise CheckpointError(
+            f"{path}: no export/{slot}.safetensors in it. Has the run finished? `ssl-train --resume {path}`"
+        )
     return file
 
 
@@ -128,4 +130,6 @@ def _load_strictly(backbone: Backbone, state: Mapping[str, torch.Tensor], file: 
     try:
         backbone.load_state_dict(state)
     except RuntimeError as error:
-        raise CheckpointError(f"{file}: does not fit {type(backbone).__name__}: {' '.join(str(error).split())}") from None
+        raise CheckpointError(
+            f"{file}: does not fit {type(backbone).__name__}: {' '.join(str(error).split())}"
+        ) from None

@@ -61,5 +61,7 @@ class CheckpointFormat(ABC):
         """Returns whether this looks like the format, from the names of its tensors alone."""
 
     @abstractmethod
-    def convert(self, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[BackboneSpec, dict[str, Tensor]]:
+    def convert(
+        self, state: Mapping[str, Tensor], metadata: Mapping[str, str]
+    ) -> tuple[BackboneSpec, dict[str, Tensor]]:
         """Returns the spec and the state dict for that backbone."""

@@ -1,0 +1,128 @@
+"""UpdateLoop: the training loop, counted in optimizer updates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from mmengine.runner import BaseLoop, Runner
+from torch import nn
+
+from ssl_core.contracts.batch import Batch
+from ssl_core.data.seeding import torch_seed
+from ssl_core.pixels import to_unit
+from ssl_core.runner.device import Device
+from ssl_core.runner.optimizer import apply_schedule
+from ssl_core.runner.processes import Processes
+from ssl_core.runner.run_state import RunState
+from ssl_core.runner.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class LoopPlan:
+    """What the loop needs to know.
+
+    Attributes:
+        batches: micro-batches from the current step on, views in uint8 on the CPU.
+        accumulate: micro-batches an update.
+        stop: asked after each update; True ends the loop early.
+    """
+
+    batches: Iterable[Batch]
+    accumulate: int
+    schedule: Schedule
+    device: Device
+    processes: Processes
+    seed: int
+    stop: Callable[[], bool]
+
+
+class StepModule(nn.Module):
+    """What mmengine calls a model: something with a `train_step`."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def train_step(self, data, optim_wrapper):
+        batch, progress = data
+        with optim_wrapper.optim_context(self.model):
+            output = self.model(batch, progress)
+        optim_wrapper.update_params(output.loss)
+        return output.logs
+
+
+class UpdateLoop(BaseLoop):
+    """Runs micro-batches through the model until the last update.
+
+    Every source of randomness on the device is seeded anew at each micro-batch from (seed, step,
+    place, rank), so a resumed run goes on exactly as an uninterrupted one.
+    """
+
+    def __init__(self, runner: Runner, state: RunState, plan: LoopPlan):
+        super().__init__(runner, plan.batches)  # pyright: ignore[reportArgumentType]
+        self.state = state
+        self.plan = plan
+
+    @property
+    def iter(self) -> int:
+        """Micro-batches done."""
+        return self.state.step * self.plan.accumulate
+
+    @property
+    def max_iters(self) -> int:
+        """Micro-batches of the whole run."""
+        return self.state.total_steps * self.plan.accumulate
+
+    @property
+    def epoch(self) -> int:
+        """Whole passes over the data so far."""
+        return self.state.step // self.state.steps_per_epoch
+
+    @property
+    def max_epochs(self) -> int:
+        """Passes that the run begins."""
+        return -(-self.state.total_steps // self.state.steps_per_epoch)
+
+    def run(self) -> nn.Module:
+        state, plan = self.state, self.plan
+        state.method.train()
+        self.runner.call_hook("before_train")
+        batches = iter(plan.batches)
+        while state.step < state.total_steps:
+            apply_schedule(state.optimizer, plan.schedule, state.step)
+            for place in range(plan.accumulate):
+                self._micro_step(batches, place)
+            self._after_update()
+            if plan.stop():
+                break
+        self.runner.call_hook("after_train")
+        return self.runner.model
+
+    def _micro_step(self, batches, place: int) -> None:
+        state, plan = self.state, self.plan
+        start = time.perf_counter()
+        batch = next(batches)
+        state.waited += time.perf_counter() - start
+        state.images += len(batch)
+        batch = batch.to(plan.device.device)
+        batch = replace(batch, views={name: to_unit(view) for name, view in batch.views.items()})
+        torch.manual_seed(torch_seed(plan.seed, "step", state.step, place, plan.processes.rank))
+        index = self.iter + place
+        self.runner.call_hook("before_train_iter", batch_idx=index, data_batch=batch)
+        logs = self.runner.model.train_step((batch, state.progress), self.runner.optim_wrapper)
+        state.means.add(logs)
+        self.runner.call_hook("after_train_iter", batch_idx=index, data_batch=batch, outputs=logs)
+
+    def _after_update(self) -> None:
+        state = self.state
+        state.step += 1
+        if state.grad_norm is not None:
+            state.means.add({"grad_norm": state.grad_norm})
+        with torch.no_grad():
+            state.method.after_step(state.progress)
+            if state.average is not None:
+                state.average.update()
+        self.runner.call_hook("after_update")

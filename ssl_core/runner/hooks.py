@@ -1,0 +1,170 @@
+"""The hooks that every run has: log lines, checkpoints and pictures."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ssl_core.contracts.batch import Batch
+from ssl_core.contracts.hooks import TrainingHook
+from ssl_core.contracts.method import Method, Progress
+from ssl_core.errors import NumericError
+from ssl_core.runner import checkpoint
+from ssl_core.runner.device import memory_bytes
+from ssl_core.runner.processes import Processes
+from ssl_core.runner.reporter import Reporter
+from ssl_core.runner.run_folder import RunFolder
+from ssl_core.runner.run_state import RunState
+
+
+class LogHook(TrainingHook):
+    """Reads the logged values every few updates: console, metrics.jsonl and the scalar writer.
+
+    Args:
+        scalars: called with (name -> value, step), for TensorBoard; None = not written.
+        listeners: hooks whose `after_log` is called with the values.
+    """
+
+    def __init__(
+        self,
+        state: RunState,
+        every: int,
+        processes: Processes,
+        device: torch.device,
+        reporter: Reporter,
+        folder: RunFolder | None,
+        scalars: Callable[[Mapping[str, float], int], None] | None,
+        listeners: Sequence[TrainingHook] = (),
+    ):
+        self.state = state
+        self.every = every
+        self.processes = processes
+        self.device = device
+        self.reporter = reporter
+        self.folder = folder
+        self.scalars = scalars
+        self.listeners = listeners
+        self.last: dict[str, float] = {}
+        self._since = self._start = time.perf_counter()
+        self._first_step = state.step
+
+    def before_run(self, method: Method, progress: Progress, out: Path | None) -> None:
+        self._since = self._start = time.perf_counter()
+        self._first_step = progress.step
+
+    def after_step(self, method: Method, progress: Progress) -> None:
+        if progress.step % self.every and progress.step != progress.total_steps:
+            return
+        values = self._read(progress)
+        self.last = values
+        epochs = progress.total_steps / progress.steps_per_epoch
+        self.reporter.progress(values, progress.step, progress.total_steps, progress.epoch, epochs)
+        if self.processes.first and self.folder is not None:
+            self.folder.append_metrics({"step": progress.step, "epoch": round(progress.epoch, 4), **values})
+        if self.scalars is not None:
+            self.scalars(values, progress.step)
+        if not math.isfinite(values.get("loss", 0.0)):
+            raise NumericError(
+                f"step {progress.step}: the loss is {values['loss']}. Lower optim.lr (now {values['lr']:.3g}), "
+                "lengthen the warm-up, or set runtime.precision=fp32; the newest checkpoint is still good"
+            )
+        for listener in self.listeners:
+            listener.after_log(values, progress)
+
+    def _read(self, progress: Progress) -> dict[str, float]:
+        values = self.state.means.read(self.processes)
+        now = time.perf_counter()
+        elapsed = now - self._since
+        values["lr"] = max(group["lr"] for group in self.state.optimizer.param_groups)
+        values["images_per_second"] = self.state.images * self.processes.world_size / elapsed
+        values["data_wait"] = self.state.waited / elapsed
+        values["memory_gb"] = memory_bytes(self.device) / 1e9
+        per_step = (now - self._start) / (progress.step - self._first_step)
+        values["eta"] = per_step * (progress.total_steps - progress.step)
+        self.state.images, self.state.waited, self._since = 0, 0.0, now
+        return values
+
+
+class CheckpointHook(TrainingHook):
+    """Saves every few updates and at the end; keeps the newest ones.
+
+    Args:
+        saved: called with the folder of each complete checkpoint.
+    """
+
+    def __init__(
+        self,
+        state: RunState,
+        folder: RunFolder,
+        every: int,
+        keep: int,
+        processes: Processes,
+        saved: Callable[[Path, int], Any],
+    ):
+        self.state = state
+        self.folder = folder
+        self.every = every
+        self.keep = keep
+        self.processes = processes
+        self.saved = saved
+        self.saved_step: int | None = None
+
+    def after_step(self, method: Method, progress: Progress) -> None:
+        if progress.step % self.every == 0 or progress.step == progress.total_steps:
+            self.save()
+
+    def save(self) -> None:
+        """Saves now, unless this step is on disk already."""
+        if self.saved_step == self.state.step:
+            return
+        captured = self.state.capture()
+        if self.processes.first:
+            path = checkpoint.save(self.folder.checkpoints, captured)
+            checkpoint.prune(self.folder.checkpoints, self.keep)
+            self.folder.write_status("running", captured.step)
+            self.saved(path, captured.step)
+        self.processes.barrier()
+        self.saved_step = self.state.step
+
+
+class PictureHook(TrainingHook):
+    """Draws the method's pictures of the run's first batch every few updates.
+
+    Args:
+        images: called with (name, (H, W, 3) uint8 array, step), for TensorBoard.
+    """
+
+    def __init__(self, every: int, folder: RunFolder, images: Callable[[str, Any, int], None] | None):
+        self.every = every
+        self.folder = folder
+        self.images = images
+        self._batch: Batch | None = None
+
+    def before_step(self, batch: Batch, progress: Progress) -> None:
+        # The same images each time show what is learnt better than new ones.
+        if self._batch is None:
+            self._batch = batch
+
+    def after_step(self, method: Method, progress: Progress) -> None:
+        if self._batch is None or (progress.step % self.every and progress.step != progress.total_steps):
+            return
+        method.eval()
+        with torch.no_grad():
+            sheets = method.pictures(self._batch)
+        method.train()
+        for name, sheet in sheets.items():
+            self._write(name, sheet, progress.step)
+
+    def _write(self, name: str, sheet: torch.Tensor, step: int) -> None:
+        from PIL import Image
+
+        pixels = (sheet.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()  # (H, W, 3)
+        self.folder.samples.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(self.folder.samples / f"{name}-{step:08d}.png")
+        if self.images is not None:
+            self.images(name, pixels, step)

@@ -1,0 +1,35 @@
+"""Averages of logged values that stay on the device until someone reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ssl_core.runner.processes import Processes
+
+
+class RunningMeans:
+    """Sums of 0-d tensors by name since the last read. Adding never waits for the device."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Adds one step's values."""
+        for name, value in values.items():
+            value = value.detach().float()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def read(self, processes: Processes) -> dict[str, float]:
+        """Returns the means over steps and processes, and starts anew. Waits for the device once."""
+        if not self._sums:
+            return {}
+        names = sorted(self._sums)
+        means = torch.stack([self._sums[name] / self._counts[name] for name in names])
+        self._sums.clear()
+        self._counts.clear()
+        return dict(zip(names, processes.mean(means).tolist(), strict=True))

@@ -1,0 +1,50 @@
+"""How a global batch is cut for the devices at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ssl_core.config.sections import TrainOptions
+from ssl_core.errors import UsageError
+
+_MOST = {"cuda": 256, "cpu": 64}
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """batch_size = micro_batch_size * accumulate * world_size."""
+
+    batch_size: int
+    micro_batch_size: int
+    accumulate: int
+    world_size: int
+
+    def describe(self) -> str:
+        """Returns `batch 256 (64 x 4)`."""
+        factors = [str(n) for n in (self.micro_batch_size, self.accumulate, self.world_size)]
+        while len(factors) > 1 and factors[-1] == "1":
+            factors.pop()
+        return f"batch {self.batch_size}" + (f" ({' x '.join(factors)})" if len(factors) > 1 else "")
+
+
+def plan_batch(options: TrainOptions, world_size: int, device_type: str) -> BatchPlan:
+    """Works out the micro-batch and the accumulation.
+
+    Raises:
+        UsageError: the numbers do not divide.
+    """
+    batch = options.batch_size
+    if batch % world_size:
+        raise UsageError(
+            f"train.batch_size={batch} cannot be split over {world_size} processes; set a multiple of {world_size}"
+        )
+    share = batch // world_size
+    micro = options.micro_batch_size
+    if micro is None:
+        micro = next(size for size in range(min(share, _MOST[device_type]), 0, -1) if share % size == 0)
+    if share % micro:
+        raise UsageError(
+            f"train.micro_batch_size={micro} does not divide the {share} images a process sees of "
+            f"train.batch_size={batch}; set a divisor of {share}"
+        )
+    return BatchPlan(batch, micro, share // micro, world_size)

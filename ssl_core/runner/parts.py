@@ -1,0 +1,57 @@
+"""Builds the parts of a run, in the order in which they may know of each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ssl_core.config.run_config import RunConfig
+from ssl_core.contracts.context import BuildContext
+from ssl_core.contracts.method import Method
+from ssl_core.data.seeding import torch_seed
+from ssl_core.errors import UsageError
+
+BUILD_ORDER = ("backbone", "tokenizer", "masker", "head")
+
+
+def build_method(config: RunConfig, train_images: int) -> Method:
+    """Builds the method with all its parts, with weights that follow from the seed.
+
+    Args:
+        train_images: how many training images there are.
+
+    Raises:
+        UsageError: an image size that the backbone cannot cut into patches.
+    """
+    parts: dict[str, Any] = {}
+    image_size = config.data.image_size
+    assert image_size is not None, "resolved by the config"
+    context = BuildContext(
+        image_size=image_size,
+        mean=config.data.mean,
+        std=config.data.std,
+        train_images=train_images,
+        seed=config.seed,
+        parts=parts,
+    )
+    for place, slot in enumerate(BUILD_ORDER):
+        if slot in config.parts:
+            # Each part has a seed of its own, so that swapping one leaves the others' weights alone.
+            torch.manual_seed(torch_seed(config.seed, "build", place))
+            part = config.parts[slot]
+            parts[slot] = part.match.component.load()(part.options, context)
+            if slot == "backbone":
+                _check_divisible(image_size, parts[slot].patch_size)
+    torch.manual_seed(torch_seed(config.seed, "build", "method"))
+    return config.method.match.component.load()(config.method.options, context)
+
+
+def _check_divisible(image_size: int, patch_size: int) -> None:
+    if image_size % patch_size:
+        below = image_size // patch_size * patch_size
+        sizes = f"{below} or {below + patch_size}" if below else str(patch_size)
+        raise UsageError(
+            f"data.image_size={image_size} is not divisible by backbone.patch_size={patch_size}; "
+            f"set data.image_size to {sizes}, or another patch size"
+        )

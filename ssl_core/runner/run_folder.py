@@ -1,0 +1,111 @@
+"""RunFolder: the files of one run and where they lie."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ssl_core.errors import CheckpointError, UsageError
+
+
+class RunFolder:
+    """Paths and small writes of a run. Only the first process may write.
+
+    Args:
+        path: the folder, perhaps not there yet.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.config = path / "config.yaml"
+        self.environment = path / "env.json"
+        self.status = path / "status.json"
+        self.log = path / "train.log"
+        self.metrics = path / "metrics.jsonl"
+        self.bad_files = path / "bad_files.txt"
+        self.report = path / "report.md"
+        self.checkpoints = path / "checkpoints"
+        self.tokenizer = path / "tokenizer"
+        self.samples = path / "samples"
+        self.export = path / "export"
+        self.tensorboard = path / "tensorboard"
+
+    @classmethod
+    def create(cls, path: Path, overwrite: bool = False) -> RunFolder:
+        """Makes a folder for a new run.
+
+        Raises:
+            UsageError: something is there already and `overwrite` is False, or it is a file.
+        """
+        if path.is_file():
+            raise UsageError(f"--out {path}: this is a file; name a folder")
+        if path.is_dir() and any(path.iterdir()):
+            if not overwrite:
+                raise UsageError(
+                    f"--out {path}: already in use. Go on with `ssl-train --resume {path}`, "
+                    "start anew with --overwrite, or name another folder"
+                )
+            if not (path / "config.yaml").is_file():
+                raise UsageError(f"--out {path}: not empty and not a run folder, so --overwrite will not delete it")
+            shutil.rmtree(path)
+        path.mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
+    @classmethod
+    def existing(cls, path: Path) -> RunFolder:
+        """Opens the folder of an earlier run.
+
+        Raises:
+            CheckpointError: it is none.
+        """
+        if not path.exists():
+            raise CheckpointError(f"--resume {path}: no such folder")
+        if not (path / "config.yaml").is_file():
+            raise CheckpointError(f"--resume {path}: not a run folder (no config.yaml in it)")
+        return cls(path)
+
+    @classmethod
+    def next_free(cls, name: str) -> Path:
+        """Returns `runs/<name>-<n>` with the lowest unused n."""
+        number = 1
+        while (path := Path("runs") / f"{name}-{number}").exists():
+            number += 1
+        return path
+
+    def write_status(self, state: str, step: int, exit_code: int | None = None, message: str = "") -> None:
+        """Writes status.json: `running`, `finished`, `stopped` or `failed`."""
+        values = {"state": state, "step": step, "exit_code": exit_code, "message": message, "time": _now()}
+        self.write_json(self.status, values)
+
+    def read_status(self) -> dict[str, Any]:
+        """Returns status.json, or {} where there is none."""
+        try:
+            return json.loads(self.status.read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    def write_json(self, file: Path, values: Mapping[str, Any]) -> None:
+        """Writes a small JSON file atomically."""
+        partial = file.with_name(f".tmp-{file.name}")
+        partial.write_text(json.dumps(values, indent=2, default=str) + "\n")
+        partial.replace(file)
+
+    def append_metrics(self, values: Mapping[str, Any]) -> None:
+        """Appends one line to metrics.jsonl; NaN and infinities become null, so that it stays JSON."""
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+        with self.metrics.open("a") as stream:
+            stream.write(json.dumps(finite) + "\n")
+
+    def append_report(self, text: str) -> None:
+        """Appends to report.md."""
+        with self.report.open("a") as stream:
+            stream.write(text.rstrip("\n") + "\n")
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

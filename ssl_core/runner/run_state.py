@@ -1,0 +1,84 @@
+"""RunState: everything that changes while a run goes on, and how it is saved and restored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from ssl_core.contracts.method import Method, Progress
+from ssl_core.errors import NumericError
+from ssl_core.runner.average import WeightAverage
+from ssl_core.runner.checkpoint import Checkpoint
+from ssl_core.runner.metrics import RunningMeans
+from ssl_core.runner.state import load_model_state, load_optimizer_state, model_state, optimizer_state
+
+
+@dataclass
+class RunState:
+    """The moving parts of a run.
+
+    Attributes:
+        method: as its plugin built it.
+        model: the method, perhaps wrapped for several processes; this is what is called.
+        optimizer: of the trained parameters.
+        scaler: of the loss, for fp16; disabled otherwise.
+        average: averaged weights, or None.
+        step: optimizer updates done.
+        total_steps, steps_per_epoch: of the run.
+        means: values since the last log line.
+        images: images seen since the last log line, by this process.
+        waited: seconds spent waiting for data since then.
+        grad_norm: of the last update, before clipping; 0-d on the device.
+    """
+
+    method: Method
+    model: nn.Module
+    optimizer: Optimizer
+    scaler: torch.amp.GradScaler
+    average: WeightAverage | None
+    step: int
+    total_steps: int
+    steps_per_epoch: int
+    means: RunningMeans = field(default_factory=RunningMeans)
+    images: int = 0
+    waited: float = 0.0
+    grad_norm: torch.Tensor | None = None
+
+    @property
+    def progress(self) -> Progress:
+        """Where training stands."""
+        return Progress(self.step, self.total_steps, self.steps_per_epoch)
+
+    def capture(self) -> Checkpoint:
+        """Returns a copy to save. Every process must call it; sharded tensors are gathered.
+
+        Raises:
+            NumericError: a weight is NaN or infinite: such a checkpoint is never written.
+        """
+        model = model_state(self.method)
+        broken = [name for name, tensor in model.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+        if broken:
+            raise NumericError(
+                f"step {self.step}: {broken[0]} and {len(broken) - 1} more tensors are not finite; "
+                "nothing was saved. Lower optim.lr, or set runtime.precision=fp32"
+            )
+        state = {"optimizer": optimizer_state(self.method, self.optimizer), "scaler": self.scaler.state_dict()}
+        average = None if self.average is None else self.average.state(model)
+        return Checkpoint(self.step, model, state, average)
+
+    def restore(self, checkpoint: Checkpoint, source: str) -> None:
+        """Goes back to where `checkpoint` was captured.
+
+        Raises:
+            CheckpointError: it belongs to another model.
+        """
+        load_model_state(self.method, checkpoint.model, source)
+        load_optimizer_state(self.method, self.optimizer, checkpoint.state["optimizer"])
+        if checkpoint.state["scaler"]:
+            self.scaler.load_state_dict(checkpoint.state["scaler"])
+        if self.average is not None and checkpoint.average is not None:
+            self.average.load(checkpoint.average)
+        self.step = checkpoint.step

@@ -1,0 +1,275 @@
+"""Session: one run, from a resolved config to the last checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ssl_core.config.run_config import RunConfig
+from ssl_core.contracts.backbone import Backbone
+from ssl_core.contracts.batch import Batch
+from ssl_core.contracts.context import BuildContext
+from ssl_core.contracts.data import DataSource, ImageSet, Transform
+from ssl_core.contracts.hooks import TrainingHook
+from ssl_core.contracts.method import Method
+from ssl_core.contracts.target import TargetSource
+from ssl_core.data.bad_images import BadImages
+from ssl_core.data.cached import CachedImages
+from ssl_core.data.loader import training_loader
+from ssl_core.data.order import SampleOrder
+from ssl_core.data.workers import choose_workers
+from ssl_core.errors import Interrupted
+from ssl_core.plugins.registry import Registry
+from ssl_core.runner import checkpoint
+from ssl_core.runner.average import WeightAverage
+from ssl_core.runner.device import Device, choose_device
+from ssl_core.runner.engine.loop import LoopPlan
+from ssl_core.runner.engine.runner import TensorBoard, run_engine
+from ssl_core.runner.environment import describe_environment
+from ssl_core.runner.export import export_parts
+from ssl_core.runner.first_stage import FirstStage, prepare_target, scratch_folder
+from ssl_core.runner.header import header_lines
+from ssl_core.runner.hooks import CheckpointHook, LogHook, PictureHook
+from ssl_core.runner.initial_weights import load_initial_weights
+from ssl_core.runner.lengths import checkpoint_interval, picture_interval, total_steps
+from ssl_core.runner.micro_batch import BatchPlan, plan_batch
+from ssl_core.runner.optimizer import build_optimizer
+from ssl_core.runner.parts import build_method
+from ssl_core.runner.processes import Processes, distribute
+from ssl_core.runner.reporter import Reporter, duration
+from ssl_core.runner.run_folder import RunFolder
+from ssl_core.runner.run_state import RunState
+from ssl_core.runner.schedule import Schedule
+from ssl_core.runner.stopping import StopRequest
+
+
+@dataclass
+class Session:
+    """Everything a run is built from.
+
+    Attributes:
+        config: resolved.
+        registry: where parts come from.
+        source: the images.
+        data: what the user gave as `--data`, kept with the export; None = the demonstration.
+        folder: where it writes; None = a dry run, which writes nothing.
+        reporter: what a person reads.
+        hooks: the caller's own.
+        resume_from: a complete checkpoint, or None.
+        init_from: weights to start from, or None.
+    """
+
+    config: RunConfig
+    registry: Registry
+    source: DataSource
+    data: str | None
+    folder: RunFolder | None
+    reporter: Reporter
+    processes: Processes
+    train_stage: Any
+    hooks: Sequence[TrainingHook] = ()
+    resume_from: Path | None = None
+    init_from: Path | None = None
+    started: float = field(default_factory=time.perf_counter)
+
+    def run(self) -> dict[str, Any]:
+        """Trains to the end.
+
+        Returns:
+            `out`, `step`, `seconds`, `images_seen`, `metrics`, `export`.
+
+        Raises:
+            Interrupted: a signal came; everything is saved.
+        """
+        device = choose_device(self.config.runtime, self.processes.local_rank)
+        self.processes.connect(device.device)
+        images = CachedImages(self.source.open("train"))
+        plan = plan_batch(self.config.train, self.processes.world_size, device.device.type)
+        order = SampleOrder(len(images), plan.batch_size, self.config.seed)
+        steps = 1 if self.folder is None else total_steps(self.config.train, order.steps_per_epoch)
+        method = build_method(self.config, len(images))
+        transform = self._build_transform()
+        if self.folder is not None and self.processes.first:
+            environment = describe_environment(device, self.registry, self.processes.world_size)
+            self.folder.write_json(self.folder.environment, environment)
+            self.folder.write_status("running", 0)
+        for line in header_lines(self, device, images, method, plan, order, steps):
+            self.reporter.say(line)
+        self._prepare_target(method, images, transform, device)
+        if self.init_from is not None:
+            load_initial_weights(method, self.init_from, self.reporter)
+        state = self._build_state(method, device, steps, order.steps_per_epoch)
+        return self._train(state, device, images, transform, plan, order)
+
+    def _build_transform(self) -> Transform:
+        part = self.config.parts["transform"]
+        assert self.config.data.image_size is not None
+        context = BuildContext(image_size=self.config.data.image_size, seed=self.config.seed)
+        return part.match.component.load()(part.options, context)
+
+    def _prepare_target(self, method: Method, images: ImageSet, transform: Transform, device: Device) -> None:
+        part = self.config.parts.get("tokenizer")
+        target = getattr(method, "target", None)
+        if part is None or not isinstance(target, TargetSource) or target.ready or self.resume_from is not None:
+            return
+        with ExitStack() as stack:
+            dry_run = self.folder is None
+            path = Path(stack.enter_context(scratch_folder())) if self.folder is None else self.folder.tokenizer
+            stage = FirstStage(
+                self.config, images, transform, device.device, self.reporter, path, self.train_stage, dry_run
+            )
+            options = part.options.model_dump(mode="json")
+            prepare_target(target, stage, part.match.qualified, options, self.processes.first)
+
+    def _build_state(self, method: Method, device: Device, steps: int, steps_per_epoch: int) -> RunState:
+        method.to(device.device)
+        target = getattr(method, "target", None)
+        backbone = getattr(method, "backbone", None)
+        if isinstance(target, TargetSource) and isinstance(backbone, Backbone):
+            target.bind(backbone)
+        model = distribute(method, self.config.runtime.distributed, self.processes, device.device)
+        if self.config.runtime.compile:
+            _compile_blocks(method)
+        optimizer = build_optimizer(method, self.config.optim)
+        decay = self.config.train.ema
+        average = None if decay is None else WeightAverage(method, decay)
+        scaler = torch.amp.GradScaler(device.device.type, enabled=device.precision == "fp16")
+        state = RunState(method, model, optimizer, scaler, average, 0, steps, steps_per_epoch)
+        if self.resume_from is not None:
+            state.restore(checkpoint.load(self.resume_from), str(self.resume_from))
+        return state
+
+    def _train(
+        self,
+        state: RunState,
+        device: Device,
+        images: ImageSet,
+        transform: Transform,
+        plan: BatchPlan,
+        order: SampleOrder,
+    ) -> dict[str, Any]:
+        config, folder = self.config, self.folder
+        method = state.method
+        bad = BadImages(images, None if folder is None else folder.bad_files, config.data.max_bad_fraction)
+        loader = training_loader(
+            images,
+            transform,
+            method.views,
+            masker=method.masker,
+            grid=method.grid,
+            order=order,
+            seed=config.seed,
+            first_step=state.step,
+            total_steps=state.total_steps,
+            micro_batch_size=plan.micro_batch_size,
+            rank=self.processes.rank,
+            world_size=self.processes.world_size,
+            workers=choose_workers(config.data.workers, device.device.type, images),
+            pin_memory=device.device.type == "cuda",
+        )
+        board = TensorBoard(folder.tensorboard) if folder is not None and self.processes.first else None
+        log = LogHook(
+            state,
+            config.log.every,
+            self.processes,
+            device.device,
+            self.reporter,
+            folder,
+            board.scalars if board else None,
+            self.hooks,
+        )
+        hooks: list[TrainingHook] = [log]
+        saver = None
+        if folder is not None:
+            pictures = picture_interval(config.log, state.total_steps)
+            if pictures and self.processes.first and config.runtime.distributed == "ddp":
+                hooks.append(PictureHook(pictures, folder, board.image if board else None))
+            every = checkpoint_interval(config.train, state.total_steps)
+            saver = CheckpointHook(state, folder, every, config.train.keep_checkpoints, self.processes, self._saved)
+            hooks.append(saver)
+        with StopRequest() as stop:
+            loop = LoopPlan(
+                batches=_watched(loader, bad),
+                accumulate=plan.accumulate,
+                schedule=Schedule.of(config.optim, state.total_steps, order.steps_per_epoch),
+                device=device,
+                processes=self.processes,
+                seed=config.seed,
+                stop=lambda: self.processes.any(bool(stop), device.device),
+            )
+            try:
+                run_engine(
+                    state, loop, [*hooks, *self.hooks], config.optim.clip_grad, None if folder is None else folder.path
+                )
+            finally:
+                self.reporter.end_progress()
+                if board:
+                    board.close()
+            if state.step < state.total_steps:
+                self._stopped(state, saver, stop)
+        return self._finish(state, log, bad, plan)
+
+    def _saved(self, path: Path, step: int) -> None:
+        assert self.folder is not None
+        self.registry.hook.checkpoint_saved(out=self.folder.path, checkpoint=path, step=step)
+
+    def _stopped(self, state: RunState, saver: CheckpointHook | None, stop: StopRequest) -> None:
+        if saver is None or self.folder is None:
+            raise Interrupted(f"stopped by {stop.signal_name}")
+        saver.save()
+        message = f"stopped by {stop.signal_name} at step {state.step}; everything is saved"
+        if self.processes.first:
+            self.folder.write_status("stopped", state.step, Interrupted.exit_code, message)
+        raise Interrupted(f"{message}. Go on with: ssl-train --resume {self.folder.path}")
+
+    def _finish(self, state: RunState, log: LogHook, bad: BadImages, plan: BatchPlan) -> dict[str, Any]:
+        seconds = time.perf_counter() - self.started
+        result = {
+            "method": self.config.method.match.component.name,
+            "out": None if self.folder is None else str(self.folder.path),
+            "step": state.step,
+            "seconds": round(seconds, 1),
+            "images_seen": state.step * plan.batch_size,
+            "metrics": log.last,
+            "bad_images": bad.count,
+        }
+        if self.folder is not None:
+            captured = state.capture()
+            weights = captured.model if captured.average is None else captured.average
+            if self.processes.first:
+                parts = state.method.export()
+                files = export_parts(self.config, self.data, state.method, parts, weights, self.folder)
+                result["export"] = {slot: str(file) for slot, file in files.items()}
+                self.folder.write_status("finished", state.step, 0)
+                self.folder.append_report(_report(result, seconds))
+            self.processes.barrier()
+        return result
+
+
+def _report(result: Mapping[str, Any], seconds: float) -> str:
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in result["metrics"].items() if name != "eta")
+    return (
+        f"# {result['method']}: {result['step']} updates, {result['images_seen']:,} images in {duration(seconds)}\n\n"
+        f"Last logged values: {metrics}\n"
+    )
+
+
+def _watched(loader: Iterable[Batch], bad: BadImages) -> Iterator[Batch]:
+    for batch in loader:
+        bad.observe(batch)
+        yield batch
+
+
+def _compile_blocks(method: nn.Module) -> None:
+    """Compiles block by block: one small graph that all of them share, and no graph break outside."""
+    for module in method.modules():
+        if isinstance(module, Backbone):
+            for block in module.blocks:
+                block.compile()

@@ -1,0 +1,248 @@
+"""Training from start to finish: what `ssl-train` and `ssl_core.train` call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ssl_core.config.files import read_config, write_config
+from ssl_core.config.request import Request
+from ssl_core.config.resolve import DataFacts, from_resolved, resolve
+from ssl_core.config.run_config import Part, RunConfig
+from ssl_core.config.select import Selection, select, select_dataset
+from ssl_core.contracts.context import BuildContext
+from ssl_core.contracts.data import DataSource
+from ssl_core.contracts.hooks import TrainingHook
+from ssl_core.data.facts import median_size
+from ssl_core.errors import Interrupted, SslError
+from ssl_core.plugins.registry import Registry
+from ssl_core.runner import checkpoint
+from ssl_core.runner.processes import Processes
+from ssl_core.runner.reporter import Reporter
+from ssl_core.runner.run_folder import RunFolder
+from ssl_core.runner.session import Session
+
+
+def train(
+    method: str,
+    *,
+    backbone: str | None = None,
+    tokenizer: str | None = None,
+    masker: str | None = None,
+    head: str | None = None,
+    transform: str | None = None,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    init_from: str | Path | None = None,
+    overwrite: bool = False,
+    hooks: Sequence[TrainingHook] = (),
+    registry: Registry | None = None,
+) -> dict[str, Any]:
+    """Trains, as `ssl-train` does.
+
+    Args:
+        method: `beit`, or any other method of an installed plugin.
+        backbone, tokenizer, masker, head, transform: parts by name; None = the method's own.
+        data: a folder of images or the name of a data set; None = the embedded demonstration.
+        out: the run folder; None = `runs/<method>-<backbone>-<n>`.
+        settings: dotted option -> value, `{"train.epochs": 10}`.
+        init_from: a run folder, checkpoint or export whose weights are the start.
+        overwrite: delete an earlier run in `out`.
+        hooks: run beside the training loop.
+        registry: None = the installed plugins.
+
+    Returns:
+        `out`, `step`, `seconds`, `images_seen`, `metrics` (the last logged values) and `export`.
+    """
+    request = Request.from_keywords(
+        method=method,
+        backbone=backbone,
+        tokenizer=tokenizer,
+        masker=masker,
+        head=head,
+        transform=transform,
+        data=None if data is None else str(data),
+        settings=dict(settings or {}),
+    )
+    registry = registry or Registry.load()
+    selection = select(request, registry)
+    source, facts = open_data(selection, registry)
+    config = resolve(selection, facts)
+    return run(
+        config,
+        registry,
+        source,
+        out=None if out is None else Path(out),
+        init_from=None if init_from is None else Path(init_from),
+        overwrite=overwrite,
+        hooks=hooks,
+    )
+
+
+def open_source(data: str | None, registry: Registry, settings: Mapping[str, Any] | None = None) -> DataSource:
+    """Opens a folder or a named data set, outside of a run.
+
+    Args:
+        data: as `--data`; None = the embedded demonstration.
+        settings: options of the data set, `{"dataset.size": 64}`.
+    """
+    return _build_source(select_dataset(data, registry, dict(settings or {})))
+
+
+def open_data(selection: Selection, registry: Registry) -> tuple[DataSource, DataFacts]:
+    """Opens the data of a selection and measures what the recipes go by."""
+    source = _build_source(selection.dataset)
+    images = source.open("train")
+    return source, DataFacts(len(images), median_size(images), selection.demonstration)
+
+
+def run(
+    config: RunConfig,
+    registry: Registry,
+    source: DataSource,
+    *,
+    out: Path | None = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    init_from: Path | None = None,
+    json_output: bool = False,
+    hooks: Sequence[TrainingHook] = (),
+) -> dict[str, Any]:
+    """Starts a new run of a resolved config. See `train` for the result."""
+    processes = Processes.of_environment()
+    reporter = Reporter(quiet=not processes.first, to_stderr=json_output)
+    folder = None
+    if not dry_run:
+        folder = _new_folder(config, out, overwrite, processes)
+    return _run(config, registry, source, folder, reporter, processes, hooks=hooks, init_from=init_from)
+
+
+def resume(
+    path: Path,
+    registry: Registry,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    json_output: bool = False,
+    hooks: Sequence[TrainingHook] = (),
+) -> dict[str, Any]:
+    """Goes on with an interrupted run, from its newest complete checkpoint.
+
+    Args:
+        path: the run folder.
+        settings: `runtime.*`, `log.*` and `data.workers`, which may differ from the first start.
+
+    Raises:
+        CheckpointError: not a run folder.
+    """
+    folder = RunFolder.existing(path)
+    processes = Processes.of_environment()
+    reporter = Reporter(quiet=not processes.first, to_stderr=json_output)
+    status = folder.read_status()
+    if status.get("state") == "finished":
+        reporter.say(f"{path}: finished already, at step {status['step']}. Evaluate it: ssl-eval knn {path}")
+        return {"out": str(path), "step": status["step"], "finished_before": True}
+    config = from_resolved(read_config(folder.config), registry, settings or {})
+    source = _build_source(config.parts["dataset"])
+    newest, passed = checkpoint.newest(folder.checkpoints)
+    for line in passed:
+        reporter.warn(f"passed over: {line}")
+    if newest is None:
+        reporter.say("no checkpoint yet: starting from the beginning")
+    return _run(config, registry, source, folder, reporter, processes, hooks=hooks, resume_from=newest)
+
+
+def _run(
+    config: RunConfig,
+    registry: Registry,
+    source: DataSource,
+    folder: RunFolder | None,
+    reporter: Reporter,
+    processes: Processes,
+    *,
+    hooks: Sequence[TrainingHook] = (),
+    resume_from: Path | None = None,
+    init_from: Path | None = None,
+) -> dict[str, Any]:
+    if folder is not None and processes.first:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        reporter.log_to(folder.log)
+        write_config(folder.config, config.as_dict())
+        registry.hook.run_started(out=folder.path, config=config.as_dict())
+    stage_runs = StageRuns(config, registry, source, processes)
+    session = Session(
+        config, registry, source, folder, reporter, processes, stage_runs.train, hooks, resume_from, init_from
+    )
+    status = "failed"
+    try:
+        result = session.run()
+        status = "finished"
+    except Interrupted:
+        status = "stopped"
+        raise
+    except BaseException as error:
+        if folder is not None and processes.first:
+            code = error.exit_code if isinstance(error, SslError) else 1
+            folder.write_status("failed", folder.read_status().get("step", 0), code, str(error))
+        raise
+    finally:
+        if folder is not None and processes.first:
+            registry.hook.run_ended(out=folder.path, status=status)
+    return result
+
+
+class StageRuns:
+    """Trains the method of a first stage on the same data as the run that it belongs to."""
+
+    def __init__(self, config: RunConfig, registry: Registry, source: DataSource, processes: Processes):
+        self.config = config
+        self.registry = registry
+        self.source = source
+        self.processes = processes
+
+    def train(self, method: str, settings: Mapping[str, Any], path: Path, reporter: Reporter) -> Path:
+        """Trains `method` in `path`, or goes on with what an interrupted run left there."""
+        folder = RunFolder(path)
+        resume_from = None
+        if folder.config.is_file():
+            config = from_resolved(read_config(folder.config), self.registry, {})
+            resume_from, _ = checkpoint.newest(folder.checkpoints)
+        else:
+            config = self._config(method, settings)
+        _run(config, self.registry, self.source, folder, reporter, self.processes, resume_from=resume_from)
+        return path
+
+    def _config(self, method: str, settings: Mapping[str, Any]) -> RunConfig:
+        dataset = self.config.parts["dataset"]
+        given = {f"dataset.{name}": value for name, value in dataset.options.model_dump(mode="json").items()}
+        given |= {f"runtime.{name}": value for name, value in self.config.runtime.model_dump(mode="json").items()}
+        request = Request.from_keywords(method=method, data=dataset.match.qualified, settings={**given, **settings})
+        images = self.source.open("train")
+        facts = DataFacts(len(images), median_size(images), self._demonstration())
+        config = resolve(select(request, self.registry), facts)
+        own, stage = self.config.train, config.train
+        chosen = "train.epochs" in settings or "train.steps" in settings
+        if not chosen and own.epochs is not None and stage.epochs is not None and stage.epochs > own.epochs:
+            # A tokenizer that trains longer than the method it serves is never what was meant.
+            config = replace(config, train=stage.model_copy(update={"epochs": own.epochs}))
+        return config
+
+    def _demonstration(self) -> bool:
+        return any("demonstration" in name for name in self.config.recipes)
+
+
+def _new_folder(config: RunConfig, out: Path | None, overwrite: bool, processes: Processes) -> RunFolder:
+    if out is None:
+        name = config.method.match.component.name
+        backbone = config.parts.get("backbone")
+        if backbone is not None:
+            component = backbone.match.component
+            name += f"-{backbone.match.settings.get(component.name_option or '', component.name)}"
+        out = RunFolder.next_free(name)
+    return RunFolder.create(out, overwrite) if processes.first else RunFolder(out)
+
+
+def _build_source(part: Part) -> DataSource:
+    return part.match.component.load()(part.options, BuildContext())
