@@ -100,7 +100,7 @@ def read_export(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 
 def spec_values(spec: BackboneSpec) -> dict[str, Any]:
     """Returns the JSON values of a spec."""
-    return asdict(replace(spec, source=None, options=dict(spec.options)))
+    return asdict(replace(spec, source=None))
 
 
 def _spec(values: Mapping[str, Any], file: Path) -> BackboneSpec:
@@ -112,6 +112,7 @@ def _spec(values: Mapping[str, Any], file: Path) -> BackboneSpec:
             mean=tuple(values["mean"]),
             std=tuple(values["std"]),
             data=values.get("data"),
+            data_settings=values.get("data_settings", {}),
             source=file,
         )
     except (KeyError, TypeError) as error:

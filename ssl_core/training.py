@@ -82,14 +82,16 @@ def train(
     )
 
 
-def open_source(data: str | None, registry: Registry, settings: Mapping[str, Any] | None = None) -> DataSource:
+def open_source(
+    data: str | None, registry: Registry | None = None, settings: Mapping[str, Any] | None = None
+) -> DataSource:
     """Opens a folder or a named data set, outside of a run.
 
     Args:
         data: as `--data`; None = the embedded demonstration.
         settings: options of the data set, `{"dataset.size": 64}`.
     """
-    return _build_source(select_dataset(data, registry, dict(settings or {})))
+    return _build_source(select_dataset(data, registry or Registry.load(), dict(settings or {})))
 
 
 def open_data(selection: Selection, registry: Registry) -> tuple[DataSource, DataFacts]:

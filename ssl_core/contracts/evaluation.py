@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,8 @@ class BackboneSpec:
         options: its options as plain values.
         image_size: pixels it was trained at.
         mean, std: how pixels in [0, 1] are normalised, per channel.
-        data: the `--data` it was trained on, a path or a name; None when unknown.
+        data: the data set it was trained on, a name that `open_source` takes; None when unknown.
+        data_settings: that data set's options, dotted (`dataset.path`).
         source: the file or folder that it was read from.
     """
 
@@ -35,6 +36,7 @@ class BackboneSpec:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     data: str | None = None
+    data_settings: Mapping[str, Any] = field(default_factory=dict)
     source: Path | None = None
 
 

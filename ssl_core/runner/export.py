@@ -18,7 +18,6 @@ from ssl_core.runner.run_folder import RunFolder
 
 def export_parts(
     config: RunConfig,
-    data: str | None,
     method: Method,
     parts: Mapping[str, nn.Module],
     model: Mapping[str, Any],
@@ -27,7 +26,6 @@ def export_parts(
     """Writes RUN/export/<slot>.safetensors and .json for each part.
 
     Args:
-        data: what the user gave as `--data`.
         parts: what `method.export()` returned: modules inside the method.
         model: the method's whole state dict, averaged where the run averages.
 
@@ -39,12 +37,12 @@ def export_parts(
         file = folder.export / f"{slot}.safetensors"
         prefix = _name_of(method, part)
         state = {name.removeprefix(prefix): tensor for name, tensor in model.items() if name.startswith(prefix)}
-        write_export(file, state, {"slot": slot, **_description(config, data, slot, part)})
+        write_export(file, state, {"slot": slot, **_description(config, slot, part)})
         files[slot] = file
     return files
 
 
-def _description(config: RunConfig, data: str | None, slot: str, part: nn.Module) -> dict[str, Any]:
+def _description(config: RunConfig, slot: str, part: nn.Module) -> dict[str, Any]:
     chosen = config.parts[slot]
     options = chosen.options.model_dump(mode="json")
     if not isinstance(part, Backbone):
@@ -54,6 +52,11 @@ def _description(config: RunConfig, data: str | None, slot: str, part: nn.Module
         chosen.match.qualified, options, config.data.image_size, config.data.mean, config.data.std, data
     )
     return spec_values(spec)
+
+
+def _absolute(value: Any) -> Any:
+    """A path stays right when a later command runs elsewhere."""
+    return str(value.absolute()) if isinstance(value, Path) else value
 
 
 def _name_of(method: Method, part: nn.Module) -> str:

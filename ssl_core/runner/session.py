@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +21,10 @@ from ssl_core.contracts.hooks import TrainingHook
 from ssl_core.contracts.method import Method
 from ssl_core.contracts.target import TargetSource
 from ssl_core.data.bad_images import BadImages
-from ssl_core.data.cached import CachedImages
-from ssl_core.data.loader import training_loader
+from ssl_core.data.facts import median_size
+from ssl_core.data.loader import choose_workers, training_loader
+from ssl_core.data.memory import CachedImages
 from ssl_core.data.order import SampleOrder
-from ssl_core.data.workers import choose_workers
 from ssl_core.errors import Interrupted
 from ssl_core.plugins.registry import Registry
 from ssl_core.runner import checkpoint
@@ -58,9 +58,9 @@ class Session:
         config: resolved.
         registry: where parts come from.
         source: the images.
-        data: what the user gave as `--data`, kept with the export; None = the demonstration.
         folder: where it writes; None = a dry run, which writes nothing.
         reporter: what a person reads.
+        train_stage: trains another method on the same data, for a first stage.
         hooks: the caller's own.
         resume_from: a complete checkpoint, or None.
         init_from: weights to start from, or None.
@@ -69,11 +69,10 @@ class Session:
     config: RunConfig
     registry: Registry
     source: DataSource
-    data: str | None
     folder: RunFolder | None
     reporter: Reporter
     processes: Processes
-    train_stage: Any
+    train_stage: Callable[[str, Mapping[str, Any], Path, Reporter], Path]
     hooks: Sequence[TrainingHook] = ()
     resume_from: Path | None = None
     init_from: Path | None = None
@@ -90,7 +89,9 @@ class Session:
         """
         device = choose_device(self.config.runtime, self.processes.local_rank)
         self.processes.connect(device.device)
-        images = CachedImages(self.source.open("train"))
+        images = self.source.open("train")
+        if CachedImages.fits(images):
+            images = CachedImages(images)
         plan = plan_batch(self.config.train, self.processes.world_size, device.device.type)
         order = SampleOrder(len(images), plan.batch_size, self.config.seed)
         steps = 1 if self.folder is None else total_steps(self.config.train, order.steps_per_epoch)
@@ -171,7 +172,7 @@ class Session:
             micro_batch_size=plan.micro_batch_size,
             rank=self.processes.rank,
             world_size=self.processes.world_size,
-            workers=choose_workers(config.data.workers, device.device.type, images),
+            workers=choose_workers(config.data.workers, device.device.type, median_size(images) ** 2),
             pin_memory=device.device.type == "cuda",
         )
         board = TensorBoard(folder.tensorboard) if folder is not None and self.processes.first else None
@@ -238,14 +239,14 @@ class Session:
             "seconds": round(seconds, 1),
             "images_seen": state.step * plan.batch_size,
             "metrics": log.last,
-            "bad_images": bad.count,
+            "bad_images": len(bad),
         }
         if self.folder is not None:
             captured = state.capture()
             weights = captured.model if captured.average is None else captured.average
             if self.processes.first:
                 parts = state.method.export()
-                files = export_parts(self.config, self.data, state.method, parts, weights, self.folder)
+                files = export_parts(self.config, state.method, parts, weights, self.folder)
                 result["export"] = {slot: str(file) for slot, file in files.items()}
                 self.folder.write_status("finished", state.step, 0)
                 self.folder.append_report(_report(result, seconds))
@@ -263,7 +264,7 @@ def _report(result: Mapping[str, Any], seconds: float) -> str:
 
 def _watched(loader: Iterable[Batch], bad: BadImages) -> Iterator[Batch]:
     for batch in loader:
-        bad.observe(batch)
+        bad.record(batch)
         yield batch
 
 
