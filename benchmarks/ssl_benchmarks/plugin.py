@@ -1,1 +1,23 @@
 """What this plugin offers. Imports no torch."""
+
+from __future__ import annotations
+
+from ssl_benchmarks.options import KnnOptions
+from ssl_core.api import Component, hookimpl
+
+
+@hookimpl
+def register_evaluators() -> list[Component]:
+    return [
+        Component(
+            kind="evaluator",
+            name="knn",
+            summary="k nearest neighbours on frozen features, beside random initialisation, raw pixels and the majority class",
+            target="ssl_benchmarks.knn:KnnEvaluator",
+            options=KnnOptions,
+            references=(
+                "Wu et al. 2018, arXiv 1805.01978 (weighted k-NN)",
+                "Caron et al. 2021, arXiv 2104.14294 (protocol)",
+            ),
+        )
+    ]

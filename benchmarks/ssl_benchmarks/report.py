@@ -1,0 +1,92 @@
+"""Where a result goes: the screen, a JSON file, and a line in the report of the run."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def show(result: Mapping[str, Any], console: Console) -> None:
+    """Prints metrics and baselines side by side, with what has to be known to read them.
+
+    Works for any evaluator: `metrics` maps names to numbers, `NAME_ci` to an interval; a baseline is
+    a number or a mapping like `metrics`.
+    """
+    metrics, protocol = result["metrics"], result["protocol"]
+    columns = {
+        "model": metrics,
+        **{name: found for name, found in result["baselines"].items() if isinstance(found, Mapping)},
+    }
+    table = Table(
+        title=f"{result['evaluator']} of {result['checkpoint']} on {result['data']} ({protocol.get('unit', '')})"
+    )
+    table.add_column("")
+    for name in columns:
+        table.add_column(name.replace("_", " "), justify="right")
+    for metric in metrics:
+        if not metric.endswith("_ci"):
+            style = "bold" if metric == protocol.get("headline") else None
+            table.add_row(metric, *(_cell(found, metric) for found in columns.values()), style=style)
+    console.print(table)
+    for name, found in result["baselines"].items():
+        if not isinstance(found, Mapping):
+            console.print(f"{name.replace('_', ' ')}: {_number(found)}")
+    for note in result.get("notes", ()):
+        console.print(f"note: {note}", markup=False, highlight=False)
+
+
+def store(result: Mapping[str, Any], out: Path, report: Path) -> Path:
+    """Writes the result as OUT/EVALUATOR-N.json, N counting up, and appends a line to the report.
+
+    Args:
+        result: JSON-ready.
+        out: folder, made if missing.
+        report: Markdown file, made if missing.
+
+    Returns:
+        the JSON file.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    file = _next_file(out, result["evaluator"])
+    with file.open("x") as stream:
+        json.dump(result, stream, indent=2)
+        stream.write("\n")
+    with report.open("a") as stream:
+        if not stream.tell():
+            stream.write("# Report\n\n")
+        stream.write(
+            f"- {time.strftime('%Y-%m-%d %H:%M')} {summary_line(result)} ({file.relative_to(report.parent)})\n"
+        )
+    return file
+
+
+def summary_line(result: Mapping[str, Any]) -> str:
+    """Returns the headline beside its baselines, in one line."""
+    protocol, metrics = result["protocol"], result["metrics"]
+    headline = protocol.get("headline") or next(iter(metrics))
+    parts = [f"{headline} {_cell(metrics, headline)}"]
+    for name, found in result["baselines"].items():
+        value = _cell(found, headline) if isinstance(found, Mapping) else _number(found)
+        parts.append(f"{name.replace('_', ' ')} {value}")
+    return f"{result['evaluator']} on {result['data']}: {', '.join(parts)} ({protocol.get('unit', '')})"
+
+
+def _cell(found: Mapping[str, Any], metric: str) -> str:
+    interval = found.get(f"{metric}_ci")
+    value = _number(found.get(metric))
+    return f"{value} [{_number(interval[0])}, {_number(interval[1])}]" if interval else value
+
+
+def _number(value: Any) -> str:
+    return f"{value:.2f}" if isinstance(value, int | float) else "-"
+
+
+def _next_file(out: Path, evaluator: str) -> Path:
+    numbers = [file.stem.rpartition("-")[2] for file in out.glob(f"{evaluator}-*.json")]
+    return out / f"{evaluator}-{max((int(number) for number in numbers if number.isdigit()), default=0) + 1}.json"

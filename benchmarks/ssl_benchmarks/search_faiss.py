@@ -1,0 +1,85 @@
+"""The faiss backend: the only module that imports faiss, and only when it is asked for.
+
+torch is imported first, so that `torch.set_num_threads` holds for faiss too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssl_benchmarks.search import SPARE_CANDIDATES, CandidateSearch, TorchSearch, float32_error
+
+_MOST_ON_GPU = 2048
+"""Neighbours that faiss can select on a GPU."""
+_TF32_ERROR = 2.0**-10
+"""faiss lets a GPU multiply with ten bits of mantissa."""
+
+
+class FaissSearch(CandidateSearch):
+    """`IndexFlatIP`, on the GPU where the bank is there.
+
+    Args:
+        bank: (n, D) float32, unit vectors.
+
+    Raises:
+        FaissUnusable: faiss does not import, or sees no GPU although the bank is on one.
+    """
+
+    name = "faiss"
+
+    def __init__(self, bank: Tensor):
+        faiss = _import()
+        self.version = faiss.__version__
+        self.error = float32_error(bank.shape[1])
+        self._index: Any = faiss.IndexFlatIP(bank.shape[1])
+        if bank.is_cuda:
+            # Without this question faiss makes an index that fails only when it is searched.
+            if not faiss.get_num_gpus():
+                raise FaissUnusable("this faiss sees no GPU")
+            self.error = _TF32_ERROR
+            try:
+                self._index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), bank.device.index or 0, self._index)
+            except RuntimeError as error:
+                raise FaissUnusable(_first_line(error)) from None
+        self._index.add(bank.cpu().numpy())
+
+    def candidates(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        similarities, ids = self._index.search(queries.cpu().numpy(), count)
+        return torch.from_numpy(similarities).to(queries.device), torch.from_numpy(ids).to(queries.device)
+
+
+class FaissUnusable(Exception):
+    """faiss cannot do this here; torch can."""
+
+
+def choose_search(backend: str, bank: Tensor, k: int) -> tuple[CandidateSearch, str | None]:
+    """Returns the backend, and why it is not faiss where that was wanted.
+
+    Args:
+        backend: `auto`, `faiss` or `torch`.
+        bank: (n, D) float32, unit vectors.
+        k: neighbours that will be wanted.
+    """
+    if backend == "torch":
+        return TorchSearch(bank), None
+    if bank.is_cuda and k + SPARE_CANDIDATES + 1 > _MOST_ON_GPU:
+        return TorchSearch(bank), f"faiss selects at most {_MOST_ON_GPU} neighbours on a GPU; torch searched"
+    try:
+        return FaissSearch(bank), None
+    except FaissUnusable as error:
+        return TorchSearch(bank), f"faiss does not work here ({error}); torch searched, the answers are the same"
+
+
+def _import() -> Any:
+    try:
+        import faiss
+    except Exception as error:  # a wheel for another CUDA or numpy fails in many ways
+        raise FaissUnusable(_first_line(error)) from None
+    return faiss
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
