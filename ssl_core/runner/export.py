@@ -48,8 +48,15 @@ def _description(config: RunConfig, slot: str, part: nn.Module) -> dict[str, Any
     if not isinstance(part, Backbone):
         return {"component": chosen.match.qualified, "options": options}
     assert config.data.image_size is not None
+    dataset = config.parts["dataset"]
     spec = BackboneSpec(
-        chosen.match.qualified, options, config.data.image_size, config.data.mean, config.data.std, data
+        component=chosen.match.qualified,
+        options=options,
+        image_size=config.data.image_size,
+        mean=config.data.mean,
+        std=config.data.std,
+        data=dataset.match.qualified,
+        data_settings={f"dataset.{name}": _absolute(value) for name, value in dataset.options.model_dump().items()},
     )
     return spec_values(spec)
 

@@ -145,6 +145,9 @@ class Session:
         state = RunState(method, model, optimizer, scaler, average, 0, steps, steps_per_epoch)
         if self.resume_from is not None:
             state.restore(checkpoint.load(self.resume_from), str(self.resume_from))
+            self.reporter.say(f"resume    from {self.resume_from}: step {state.step} of {steps}")
+            if self.folder is not None and self.processes.first:
+                self.folder.append_metrics({"event": "resume", "step": state.step})
         return state
 
     def _train(

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from ssl_core.api import Component, Method, Normalize, Options, StepOutput, ViewSpec, ema_update, hookimpl
+from ssl_core.api import Component, Method, Normalize, Options, StepOutput, ViewSpec, ema_update, hookimpl, mean_over_processes
 
 
 class ToyDinoOptions(Options):
@@ -41,7 +41,7 @@ class ToyDino(Method):
             backbone, head = self.teacher
             teacher = head(backbone(large).summary).float()  # (2B, V)
             targets = ((teacher - self.center) / 0.04).softmax(-1).chunk(2)
-            self.center.lerp_(teacher.mean(0), 0.1)
+            self.center.lerp_(mean_over_processes(teacher.mean(0)), 0.1)
         students = [self.head(self.backbone(view).summary).float() for view in (large, small)]  # (2B, V), (3B, V)
         crops = [crop for student in students for crop in student.div(0.1).log_softmax(-1).chunk(len(student) // len(batch))]
         terms = [

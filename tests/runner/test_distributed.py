@@ -1,0 +1,41 @@
+"""Two processes at the same global batch compute what one does, under DDP and under FSDP2."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from toy_runs import losses, train
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("distributed")
+    script = Path(__file__).with_name("distributed_toys.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run([*command, str(folder)], capture_output=True, text=True, env=environment, timeout=240)
+    assert result.returncode == 0, result.stderr[-4000:]
+    for method in ("toy-mae", "toy-dino"):
+        train(method, folder / method)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("method", ["toy-mae", "toy-dino"])
+def test_two_processes_follow_the_losses_of_one(runs, method, kind):
+    assert losses(runs / f"{method}-{kind}") == pytest.approx(losses(runs / method), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("method", ["toy-mae", "toy-dino"])
+def test_the_export_is_whole_and_nearly_the_same(runs, method, kind):
+    one = load_file(runs / method / "export" / "backbone.safetensors")
+    two = load_file(runs / f"{method}-{kind}" / "export" / "backbone.safetensors")
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        assert (tensor - two[name]).abs().max() < 1e-4, name

@@ -1,0 +1,40 @@
+"""Short runs of the toy methods, for the tests of the runner."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import ssl_core
+from ssl_core.plugins.registry import Registry
+
+TOYS = Path(__file__).parent.parent / "toys"
+SETTINGS = {
+    "data.image_size": 32,
+    "dataset.images": 40,
+    "train.batch_size": 8,
+    "log.every": 1,
+    "log.pictures_every": 0,
+    "runtime.device": "cpu",
+    "runtime.precision": "fp32",
+    "runtime.threads": 1,
+    "optim.lr": 1e-3,
+}
+
+
+def toy_registry() -> Registry:
+    """Returns the installed plugins and the toys."""
+    return Registry.load(files=[TOYS / "toy_mae.py", TOYS / "toy_dino.py"])
+
+
+def train(method: str, out: Path, registry: Registry | None = None, **options):
+    """Trains a toy for six updates unless told otherwise; double underscores stand for dots."""
+    hooks = options.pop("hooks", ())
+    settings = {**SETTINGS, "train.steps": 6, **{name.replace("__", "."): value for name, value in options.items()}}
+    return ssl_core.train(method, out=out, settings=settings, hooks=hooks, registry=registry or toy_registry())
+
+
+def losses(out: Path) -> list[float]:
+    """Returns the logged losses, in order."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
