@@ -36,13 +36,15 @@ if TYPE_CHECKING:
     from ssl_core.contracts.masker import Grid, Mask, Masker
     from ssl_core.contracts.method import Method, ParamGroup, Progress, StepOutput
     from ssl_core.contracts.target import Stage, TargetSource, Tokenizer
-    from ssl_core.data.cropping import center_view
+    from ssl_core.data.cropping import center_view, crop_and_resize, random_crop_box, to_tensor
+    from ssl_core.ema import ema_update
     from ssl_core.loading import build_untrained, find_export, load, read_export, write_export
     from ssl_core.masked_modeling import MaskedModeling
     from ssl_core.patches import patch_grid
     from ssl_core.pixels import Normalize, to_unit
     from ssl_core.plugins.registry import Registry
     from ssl_core.runner.device import Device, choose_device
+    from ssl_core.reduce import mean_over_processes
     from ssl_core.training import open_source, train
 
 _LAZY = {
@@ -77,13 +79,18 @@ _LAZY = {
     "Transform": "ssl_core.contracts.data",
     "ViewSpec": "ssl_core.contracts.batch",
     "build_untrained": "ssl_core.loading",
+    "ema_update": "ssl_core.ema",
+    "mean_over_processes": "ssl_core.reduce",
     "center_view": "ssl_core.data.cropping",
+    "crop_and_resize": "ssl_core.data.cropping",
     "choose_device": "ssl_core.runner.device",
     "find_export": "ssl_core.loading",
     "load": "ssl_core.loading",
     "open_source": "ssl_core.training",
+    "random_crop_box": "ssl_core.data.cropping",
     "read_export": "ssl_core.loading",
     "patch_grid": "ssl_core.patches",
+    "to_tensor": "ssl_core.data.cropping",
     "to_unit": "ssl_core.pixels",
     "train": "ssl_core.training",
     "write_export": "ssl_core.loading",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from ssl_core.api import Features, MaskBatch, UsageError
 from torch import Tensor
 
@@ -43,7 +42,7 @@ def masked_mean(values: Tensor, mask: MaskBatch) -> Tensor:
 
 
 def _take(values: Tensor, mask: MaskBatch) -> Tensor:
-    batch, patches = values.shape[:2]
-    first = torch.arange(batch, device=values.device).mul_(patches).view(-1, 1, 1)
-    rows = (mask.ids + first).flatten()  # (B * M * K)
-    return values.flatten(0, 1).index_select(0, rows)
+    ids = mask.ids.flatten(1)  # (B, M * K)
+    if values.ndim == 3:
+        ids = ids.unsqueeze(-1).expand(-1, -1, values.shape[2])  # (B, M * K, D)
+    return values.gather(1, ids).flatten(0, 1)

@@ -1,0 +1,69 @@
+"""Relative-position bias: a learnt number per head for each offset between two patches (BEiT, appendix A)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from ssl_core.api import Grid
+from torch import Tensor, nn
+
+_ALIGNMENT = 8
+
+
+def table_size(grid: Grid) -> int:
+    """Returns T, the rows of the table: one per offset, and three for pairs with the CLS token."""
+    return (2 * grid[0] - 1) * (2 * grid[1] - 1) + 3
+
+
+def relative_position_index(grid: Grid) -> Tensor:
+    """Returns which row of the table each pair of tokens uses.
+
+    Offsets are row-major; the last three rows are CLS to patch, patch to CLS and CLS to itself.
+
+    Args:
+        grid: (h, w).
+
+    Returns:
+        (1 + N, 1 + N) int64; [i, j] is for query i and key j, token 0 is CLS.
+    """
+    height, width = grid
+    row = torch.arange(height).repeat_interleave(width)  # (N)
+    column = torch.arange(width).repeat(height)  # (N)
+    down = row[:, None] - row[None, :] + height - 1  # (N, N)
+    across = column[:, None] - column[None, :] + width - 1  # (N, N)
+    index = F.pad(down * (2 * width - 1) + across, (1, 0, 1, 0))  # (1 + N, 1 + N)
+    size = table_size(grid)
+    index[0, :] = size - 3
+    index[:, 0] = size - 2
+    index[0, 0] = size - 1
+    return index
+
+
+class RelativePositionBias(nn.Module):
+    """The bias that is added to attention logits.
+
+    Args:
+        grid: (h, w).
+        heads: H.
+
+    Attributes:
+        relative_position_bias_table: (T, H), zero at first.
+    """
+
+    def __init__(self, grid: Grid, heads: int):
+        super().__init__()
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(table_size(grid), heads))
+        index = relative_position_index(grid)
+        self.tokens = len(index)
+        # Rows of a length that GPU kernels can load aligned; the padding is cut off again by a view.
+        index = F.pad(index, (0, -self.tokens % _ALIGNMENT))  # (1 + N, padded)
+        self.register_buffer("index", index, persistent=False)
+        self.index: Tensor
+
+    def forward(self) -> Tensor:
+        """Returns the bias (1, H, 1 + N, padded), `padded` being 1 + N rounded up to a multiple of 8.
+
+        `attend` ignores the padding.
+        """
+        bias = F.embedding(self.index, self.relative_position_bias_table)  # (1 + N, padded, H)
+        return bias.permute(2, 0, 1).unsqueeze(0).contiguous()  # (1, H, 1 + N, padded)
