@@ -14,9 +14,17 @@ class SslError(Exception):
     """Base of every error that is the user's (or the machine's) and not ours.
 
     The message says what was given, what is allowed and what to do.
+
+    Args:
+        message: one line a problem.
+        hint: the next command or setting to try, printed on a line of its own.
     """
 
     exit_code = 2
+
+    def __init__(self, message: str = "", hint: str | None = None):
+        super().__init__(message)
+        self.hint = hint
 
 
 class UsageError(SslError):
@@ -28,15 +36,20 @@ class ConfigError(UsageError):
 
     Args:
         problems: one line each.
+        hint: as in `SslError`.
     """
 
-    def __init__(self, problems: Iterable[str]):
+    def __init__(self, problems: Iterable[str], hint: str | None = None):
         self.problems = tuple(problems)
-        super().__init__("\n".join(self.problems))
+        super().__init__("\n".join(self.problems), hint)
 
 
 class PluginError(UsageError):
     """A part was asked for that is unknown, ambiguous, or whose plugin is broken (exit code 2)."""
+
+
+class UnknownPartError(PluginError):
+    """No plugin offers a part of that name (exit code 2)."""
 
 
 class CheckpointError(UsageError):
@@ -61,7 +74,7 @@ class ResourceError(SslError):
     exit_code = 5
 
 
-class Interrupted(SslError):
+class Interrupted(SslError):  # noqa: N818 - it is no error
     """Stopped by a signal after saving; `--resume` continues (exit code 75)."""
 
     exit_code = 75

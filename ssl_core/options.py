@@ -15,7 +15,8 @@ class Options(BaseModel):
             \"\"\"Cells a square is wide.\"\"\"
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    # defer_build: a validator is made when it is first needed, so that a command that lists parts starts sooner.
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)
 
 
 class NoOptions(Options):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ssl_core.config.sections import DataOptions, LogOptions, OptimOptions, RuntimeOptions, TrainOptions
+from ssl_core.config.sections import SECTIONS, DataOptions, LogOptions, OptimOptions, RuntimeOptions, TrainOptions
 from ssl_core.options import Options
 from ssl_core.plugins.registry import Match
 
@@ -17,6 +17,16 @@ class Part:
 
     match: Match
     options: Options
+
+    @classmethod
+    def of(cls, match: Match, options: Options) -> Part:
+        """Makes a part whose match holds the name that the options stand for, however the part was found."""
+        option = match.component.name_option
+        return cls(replace(match, settings={} if option is None else {option: getattr(options, option)}), options)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns its qualified name and its options as plain values."""
+        return {"name": self.match.qualified, **self.options.model_dump(mode="json")}
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,8 @@ class RunConfig:
         recipes: names of the recipes that were applied.
         tokenizer_train: `tokenizer.train.*`, for a tokenizer that trains itself first.
         sources: dotted option -> the layer its value comes from: `default`, `preset beit`,
-            `recipe small-32`, `run.yaml`, `command line`, `adjusted` (with why).
+            `recipe small-32`, `run.yaml`, `command line`, `adjusted` (with why). Slots are listed too.
+        adjustments: a line for each value of a recipe that was fitted to the data.
     """
 
     method: Part
@@ -43,8 +54,15 @@ class RunConfig:
     seed: int = 0
     recipes: tuple[str, ...] = ()
     tokenizer_train: Mapping[str, Any] = field(default_factory=dict)
-    sources: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+    adjustments: tuple[str, ...] = field(default=(), compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns plain nested values, as in config.yaml: what `--config` would take again."""
-        raise NotImplementedError
+        values: dict[str, Any] = {"method": self.method.as_dict()}
+        values |= {slot: part.as_dict() for slot, part in self.parts.items()}
+        if self.tokenizer_train:
+            values["tokenizer"]["train"] = dict(self.tokenizer_train)
+        for section in SECTIONS:
+            values[section] = getattr(self, section).model_dump(mode="json")
+        return {**values, "seed": self.seed, "recipes": list(self.recipes)}

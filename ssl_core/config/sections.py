@@ -92,6 +92,24 @@ class LogOptions(Options):
     """Updates between two sheets of pictures; None = ten in a run, 0 = none."""
 
 
+class GeneralOptions(Options):
+    """What is written without a section."""
+
+    seed: int = Field(0, ge=0)
+    """Of everything random: the order of the images, crops, masks and the first weights."""
+    recipe: str | None = None
+    """Recipe to apply in place of those that fit by themselves, or several, with commas; `none` = no recipe."""
+
+
+class TokenizerTrainOptions(Options):
+    """The automatic first stage, in which a tokenizer learns from the same images."""
+
+    epochs: float | None = Field(None, gt=0)
+    """Passes over the images; None = the tokenizer's own, at most as many as the method's."""
+    steps: int | None = Field(None, ge=1)
+    """Updates, in place of epochs."""
+
+
 SECTIONS: dict[str, type[Options]] = {
     "train": TrainOptions,
     "data": DataOptions,

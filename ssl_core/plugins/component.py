@@ -7,13 +7,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ssl_core.errors import PluginError
 from ssl_core.options import NoOptions, Options
 
 API_VERSION = 1
 """Version of the contracts in `ssl_core.api`. A component made for another one is refused."""
 
 Kind = Literal[
-    "backbone", "tokenizer", "target", "masker", "head", "method", "transform", "dataset", "evaluator", "checkpoint_format"
+    "backbone",
+    "tokenizer",
+    "target",
+    "masker",
+    "head",
+    "method",
+    "transform",
+    "dataset",
+    "evaluator",
+    "checkpoint_format",
 ]
 
 SLOT_KINDS: Mapping[str, tuple[Kind, ...]] = {
@@ -105,8 +115,33 @@ class Component:
     api_version: int = API_VERSION
 
     def load(self) -> Callable[..., Any]:
-        """Imports and returns the class (or factory)."""
-        return import_attribute(self.target)
+        """Imports and returns the class (or factory).
+
+        Raises:
+            PluginError: its module or the class is missing, perhaps for want of another package.
+        """
+        try:
+            return import_attribute(self.target)
+        except (ImportError, AttributeError) as error:
+            raise PluginError(f"{self.kind} '{self.name}': cannot import {self.target}: {error}") from error
+
+
+def check_component(component: Component) -> None:
+    """Checks what the engine relies on.
+
+    Raises:
+        ValueError: the description contradicts itself.
+    """
+    fields = component.options.model_fields
+    named = component.kind == "method" or any(component.kind in kinds for kinds in SLOT_KINDS.values())
+    if named and "name" in fields:
+        raise ValueError(f"'{component.name}' has an option 'name'; in a config that word names the part itself")
+    if component.name_option is not None and component.name_option not in fields:
+        raise ValueError(f"'{component.name}' has no option '{component.name_option}' to receive its name")
+    unknown = [slot for slot in component.slots if slot not in SLOT_KINDS]
+    if unknown:
+        slots = ", ".join(SLOT_KINDS)
+        raise ValueError(f"'{component.name}' has an unknown slot '{unknown[0]}'; the slots are {slots}")
 
 
 def import_attribute(path: str) -> Any:

@@ -6,8 +6,9 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -15,9 +16,9 @@ from typing import Any, Literal
 
 import pluggy
 
-from ssl_core.errors import PluginError
+from ssl_core.errors import PluginError, did_you_mean
 from ssl_core.plugins import hookspecs
-from ssl_core.plugins.component import API_VERSION, Component
+from ssl_core.plugins.component import API_VERSION, Component, check_component
 
 State = Literal["ok", "broken", "incompatible", "disabled", "duplicate"]
 
@@ -67,105 +68,134 @@ def load_plugins(disabled: Iterable[str] = (), files: Iterable[Path] = ()) -> Lo
         files: single-file plugins (`--plugin ./my_masker.py`), named by their stem.
 
     Raises:
-        PluginError: a single file is missing or broken; the user asked for it by name.
+        PluginError: a single file is missing or broken, or a disabled name is unknown; the user asked for it by name.
     """
     manager = pluggy.PluginManager(hookspecs.NAMESPACE)
     manager.add_hookspecs(hookspecs)
-    off = frozenset(disabled) | disabled_by_environment()
+    disabled = frozenset(disabled)
+    off = disabled | disabled_by_environment()
     plugins: dict[str, Plugin] = {}
     extra: list[Plugin] = []
-    for distribution in sorted(importlib.metadata.distributions(), key=lambda d: d.metadata["Name"] or ""):
-        for entry_point in distribution.entry_points.select(group=hookspecs.NAMESPACE):
-            origin = f"{distribution.metadata['Name']} {distribution.version}"
-            known = plugins.get(entry_point.name)
-            if known is not None:
-                if known.distribution != origin:
-                    reason = f"the name '{entry_point.name}' is taken by {known.distribution}"
-                    extra.append(Plugin(entry_point.name, origin, "duplicate", reason))
-                continue
-            plugin = Plugin(entry_point.name, origin, "ok")
-            if entry_point.name in off:
-                plugin = replace(plugin, state="disabled", reason="switched off by the user")
-            else:
-                plugin = _load(manager, plugin, entry_point.load)
-            plugins[entry_point.name] = plugin
-    for path in files:
-        plugin = _load_file(manager, Path(path))
-        if plugin.name in plugins:
-            raise PluginError(f"--plugin {path}: the name '{plugin.name}' is taken by {plugins[plugin.name].distribution}")
-        plugins[plugin.name] = plugin
+    for entry_point, origin in _entry_points():
+        known = plugins.get(entry_point.name)
+        if known is not None:
+            if known.distribution != origin:
+                reason = f"the name '{entry_point.name}' is taken by {known.distribution}"
+                extra.append(Plugin(entry_point.name, origin, "duplicate", reason))
+            continue
+        plugin = Plugin(entry_point.name, origin, "ok")
+        if entry_point.name in off:
+            plugin = replace(plugin, state="disabled", reason="switched off by the user")
+        else:
+            plugin = _load(manager, plugin, entry_point.load)
+        plugins[entry_point.name] = plugin
+    for name in disabled - plugins.keys():
+        raise PluginError(f"--no-plugin {name}: no such plugin.{did_you_mean(name, plugins)} See `ssl-plugins list`.")
+    for path in map(Path, files):
+        if path.stem in plugins:
+            taken = plugins[path.stem].distribution
+            raise PluginError(f"--plugin {path}: the name '{path.stem}' is taken by {taken}. Rename the file.")
+        plugins[path.stem] = _load_file(manager, path)
     return LoadedPlugins((*plugins.values(), *extra), manager)
 
 
-def _load(manager: pluggy.PluginManager, plugin: Plugin, load: Any) -> Plugin:
+def _entry_points() -> list[tuple[importlib.metadata.EntryPoint, str]]:
+    """Returns (entry point, "distribution version") of every installed plugin, in the order of the distributions."""
+    found = importlib.metadata.entry_points(group=hookspecs.NAMESPACE)
+    named = [(point, f"{point.dist.name} {point.dist.version}") for point in found if point.dist is not None]
+    return sorted(named, key=lambda item: item[1])
+
+
+def _load(manager: pluggy.PluginManager, plugin: Plugin, load: Callable[[], Any]) -> Plugin:
     try:
         module = load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return replace(plugin, state="broken", reason=f"import failed: {_where(error)}")
     try:
         manager.register(module, plugin.name)
-    except (pluggy.PluginValidationError, ValueError) as error:
-        return replace(plugin, state="broken", reason=str(error).splitlines()[-1])
-    unknown = [
-        hook.name for hook in manager.get_hookcallers(module) or () if not hook.has_spec()
-    ]
-    if unknown:
-        manager.unregister(module)
-        known = ", ".join(name for name in vars(hookspecs) if name.startswith(_REGISTRATION_PREFIX))
-        return replace(plugin, state="broken", reason=f"unknown hook '{unknown[0]}'; the hooks are {known}")
-    try:
+        known = [name for name in vars(hookspecs) if _is_hook(name)]
+        unknown = [hook.name for hook in manager.get_hookcallers(module) or () if not hook.has_spec()]
+        if unknown:
+            suggestion = did_you_mean(unknown[0], known)
+            raise ValueError(f"unknown hook '{unknown[0]}'.{suggestion} The hooks are {', '.join(known)}")
         components = tuple(_registered(manager, module))
+    except pluggy.PluginValidationError as error:
+        # pluggy's first line repeats the plugin and the hook, the following ones say what differs.
+        return _refused(manager, plugin, "broken", " ".join(str(error).split()))
     except Exception as error:
-        manager.unregister(module)
-        return replace(plugin, state="broken", reason=f"registration failed: {_where(error)}")
-    wrong = [component.name for component in components if component.api_version != API_VERSION]
-    if wrong:
-        manager.unregister(module)
-        versions = {component.api_version for component in components} - {API_VERSION}
-        reason = f"'{wrong[0]}' was written for api version {versions.pop()}, this is version {API_VERSION}"
-        return replace(plugin, state="incompatible", reason=reason)
+        return _refused(manager, plugin, "broken", f"registration failed: {_where(error)}")
+    for component in components:
+        if component.api_version != API_VERSION:
+            wanted = f"was written for api version {component.api_version}, this is version {API_VERSION}"
+            reason = f"'{component.name}' {wanted}"
+            return _refused(manager, plugin, "incompatible", reason)
     return replace(plugin, components=components)
 
 
-def _registered(manager: pluggy.PluginManager, module: Any) -> Iterable[Component]:
+def _refused(manager: pluggy.PluginManager, plugin: Plugin, state: State, reason: str) -> Plugin:
+    """Takes back what was registered of a plugin, so that none of its hooks is ever called."""
+    if manager.has_plugin(plugin.name):
+        manager.unregister(name=plugin.name)
+    return replace(plugin, state=state, reason=reason)
+
+
+def _is_hook(name: str) -> bool:
+    return hasattr(getattr(hookspecs, name), f"{hookspecs.NAMESPACE}_spec")
+
+
+def _registered(manager: pluggy.PluginManager, module: Any) -> Iterator[Component]:
     """Yields what this one module registers: each hook is called for it alone."""
     others = [plugin for plugin in manager.get_plugins() if plugin is not module]
-    for name in vars(hookspecs):
-        if name.startswith(_REGISTRATION_PREFIX):
-            kind = name.removeprefix(_REGISTRATION_PREFIX).removesuffix("s")
-            for components in manager.subset_hook_caller(name, others)():
-                for component in components:
-                    if not isinstance(component, Component):
-                        raise TypeError(f"{name}() must return a list of Component, got {type(component).__name__}")
-                    if component.kind != kind:
-                        raise ValueError(f"{name}() returned '{component.name}' of kind '{component.kind}'")
-                    yield component
+    seen: set[tuple[str, str]] = set()
+    for hook in vars(hookspecs):
+        if not hook.startswith(_REGISTRATION_PREFIX):
+            continue
+        kind = hook.removeprefix(_REGISTRATION_PREFIX).removesuffix("s")
+        for components in manager.subset_hook_caller(hook, others)():
+            if not isinstance(components, list | tuple) or not all(isinstance(item, Component) for item in components):
+                raise TypeError(f"{hook}() must return a list of Component")
+            for component in components:
+                if component.kind != kind:
+                    raise ValueError(f"{hook}() returned '{component.name}' of kind '{component.kind}'")
+                if (kind, component.name) in seen:
+                    raise ValueError(f"{hook}() returned '{component.name}' twice")
+                seen.add((kind, component.name))
+                check_component(component)
+                yield component
 
 
 def _load_file(manager: pluggy.PluginManager, path: Path) -> Plugin:
     if not path.is_file():
         raise PluginError(f"--plugin {path}: no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
     if spec is None or spec.loader is None:
-        raise PluginError(f"--plugin {path}: not a Python file")
+        raise PluginError(f"--plugin {path}: not a Python file; its name must end in .py")
+    _refuse_shadowing(path)
 
     def load() -> ModuleType:
-        import sys
-
         module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # so that its classes can be pickled to the data workers
+        sys.modules[spec.name] = module  # so that targets are found and classes can be pickled to the data workers
         spec.loader.exec_module(module)
         return module
 
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     plugin = _load(manager, Plugin(path.stem, str(path), "ok", sha256=digest), load)
     if plugin.state != "ok":
+        sys.modules.pop(path.stem, None)
         raise PluginError(f"--plugin {path}: {plugin.reason}")
     return plugin
+
+
+def _refuse_shadowing(path: Path) -> None:
+    """Refuses a file that would take the place of another module of its name (`random.py`)."""
+    loaded = sys.modules.get(path.stem)
+    known = loaded.__spec__ if loaded is not None else importlib.util.find_spec(path.stem)
+    if known is not None and known.origin != str(path.resolve()):
+        raise PluginError(f"--plugin {path}: a module named '{path.stem}' exists already. Rename the file.")
 
 
 def _where(error: BaseException) -> str:
     """Returns the error in one line, with the file and line that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"

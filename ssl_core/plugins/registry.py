@@ -9,7 +9,7 @@ from typing import Any
 
 import pluggy
 
-from ssl_core.errors import PluginError, did_you_mean
+from ssl_core.errors import PluginError, UnknownPartError, did_you_mean
 from ssl_core.plugins.component import Component, Kind, import_attribute
 from ssl_core.plugins.loader import Plugin, load_plugins
 
@@ -70,25 +70,31 @@ class Registry:
             listed = [match for match in candidates if _answers(match.component, short)]
         if listed and (len(listed) == 1 or listed[0].qualified == prefer):
             return self._named(listed[0], short)
-        what = " or ".join(kinds)
+        what = " or ".join(kinds) or "part"
         if listed:
             choices = ", ".join(f"{match.plugin.name}:{short}" for match in listed)
             raise PluginError(f"{what} '{name}' is ambiguous: {choices}. Write one of them in full.")
         for plugin in self.plugins:
             if plugin.state != "ok" and plugin.name in (prefix, short):
-                raise PluginError(
-                    f"{what} '{name}': the plugin '{plugin.name}' ({plugin.distribution}) is {plugin.state}: {plugin.reason}"
-                )
+                origin = f"'{plugin.name}' ({plugin.distribution})"
+                raise PluginError(f"{what} '{name}': the plugin {origin} is {plugin.state}: {plugin.reason}")
+        for match in self.components():
+            if short in (match.component.name, *match.component.names) and prefix in ("", match.plugin.name):
+                raise UnknownPartError(f"'{name}' is of kind {match.component.kind}, not {what}")
         allowed = self.names(*kinds)
-        raise PluginError(f"unknown {what} '{name}'.{did_you_mean(name, allowed)} Allowed: {', '.join(allowed)}")
+        qualified = [f"{match.plugin.name}:{match.component.name}" for match in self.components(*kinds)]
+        suggestion = did_you_mean(name, qualified if prefix else allowed)
+        raise UnknownPartError(f"unknown {what} '{name}'.{suggestion} Allowed: {', '.join(allowed) or 'none'}")
 
     def names(self, *kinds: Kind) -> list[str]:
-        """Returns every name that `find` would take for these kinds, short where it is unambiguous."""
-        seen: dict[str, None] = {}
+        """Returns the names that `find` would take for these kinds: short, or in full where that is ambiguous."""
+        owners: dict[str, list[str]] = {}
         for match in self.components(*kinds):
-            names = match.component.names or (match.component.name,)
-            seen.update(dict.fromkeys(names))
-        return list(seen)
+            for name in match.component.names or (match.component.name,):
+                owners.setdefault(name, []).append(match.plugin.name)
+        return [
+            name if len(plugins) == 1 else f"{plugin}:{name}" for name, plugins in owners.items() for plugin in plugins
+        ]
 
     def _named(self, match: Match, short: str) -> Match:
         component = match.component
@@ -98,4 +104,9 @@ class Registry:
 
 
 def _answers(component: Component, name: str) -> bool:
-    return component.answers is not None and bool(import_attribute(component.answers)(name))
+    if component.answers is None:
+        return False
+    try:
+        return bool(import_attribute(component.answers)(name))
+    except Exception:
+        return False  # a broken plugin must not spoil the search for another one's part; `ssl-plugins doctor` tells

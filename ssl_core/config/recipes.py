@@ -1,0 +1,95 @@
+"""Which recipes of a method a run takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ssl_core.config.layers import make_layer
+from ssl_core.errors import ConfigError, UsageError, did_you_mean
+from ssl_core.plugins.component import SLOT_KINDS, Component, Recipe
+
+if TYPE_CHECKING:
+    from ssl_core.config.select import Selection
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What is measured of the data before the recipes are chosen.
+
+    Attributes:
+        images: in the training split.
+        median_size: median of the shorter side, in pixels.
+        demonstration: no data was given, and the embedded images are used.
+    """
+
+    images: int
+    median_size: int
+    demonstration: bool = False
+
+
+def choose_recipes(selection: Selection, facts: DataFacts) -> tuple[Recipe, ...]:
+    """Returns the recipes to apply, lowest first: those asked for by name, or else every one that fits."""
+    named = named_recipes(selection)
+    if named is not None:
+        return named
+    name = backbone_name(selection)
+    return tuple(recipe for recipe in selection.method.component.recipes if _fits(recipe, facts, name))
+
+
+def named_recipes(selection: Selection) -> tuple[Recipe, ...] | None:
+    """Returns the recipes that `recipe=` names; None = it was not given.
+
+    Raises:
+        UsageError: an unknown name, or a config that already holds its recipes.
+    """
+    method = selection.method.component
+    text = selection.recipe
+    if selection.resolved is not None:
+        if text is not None:
+            raise UsageError(
+                f"recipe: '{text}' would change nothing: the config file is resolved, with its recipes in it"
+            )
+        return ()
+    if text is None:
+        return None
+    if text.lower() == "none":
+        return ()
+    known = {recipe.name: recipe for recipe in method.recipes}
+    names = [name.strip() for name in text.split(",")]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        allowed = ", ".join((*known, "none"))
+        raise ConfigError(
+            f"recipe: method '{method.name}' has no recipe '{name}'.{did_you_mean(name, known)} Allowed: {allowed}"
+            for name in unknown
+        )
+    return tuple(known[name] for name in names)
+
+
+def backbone_name(selection: Selection) -> str | None:
+    """Returns the backbone as a person would write it, `vit_base`; None for a method without one."""
+    match = selection.parts.get("backbone")
+    if match is None:
+        return None
+    option = match.component.name_option
+    if option is None:
+        return match.component.name
+    given = [layer.options("backbone")[option] for layer in selection.layers if option in layer.options("backbone")]
+    return str(given[-1] if given else match.component.options.model_fields[option].default)
+
+
+def slots_of_recipes(method: Component) -> frozenset[str]:
+    """Returns the slots that some recipe of the method fills."""
+    problems: list[str] = []
+    layers = [make_layer(recipe.name, recipe.settings, problems) for recipe in method.recipes]
+    return frozenset(slot for layer in layers for slot in layer.names if slot in SLOT_KINDS)
+
+
+def _fits(recipe: Recipe, facts: DataFacts, backbone: str | None) -> bool:
+    low, high = recipe.when.image_size
+    return (
+        low <= facts.median_size <= high
+        and (not recipe.when.backbones or backbone in recipe.when.backbones)
+        and (facts.demonstration or not recipe.when.demonstration)
+    )
