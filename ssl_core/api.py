@@ -37,22 +37,29 @@ if TYPE_CHECKING:
     from ssl_core.contracts.method import Method, ParamGroup, Progress, StepOutput
     from ssl_core.contracts.target import Stage, TargetSource, Tokenizer
     from ssl_core.data.cropping import center_view, crop_and_resize, random_crop_box, to_tensor
+    from ssl_core.data.facts import median_size
+    from ssl_core.data.loader import training_loader
+    from ssl_core.data.memory import ArrayImages, CachedImages
+    from ssl_core.data.order import SampleOrder
+    from ssl_core.data.seeding import sample_rng
     from ssl_core.ema import ema_update
     from ssl_core.loading import build_untrained, find_export, load, read_export, write_export
     from ssl_core.masked_modeling import MaskedModeling
     from ssl_core.patches import patch_grid
     from ssl_core.pixels import Normalize, to_unit
     from ssl_core.plugins.registry import Registry
-    from ssl_core.runner.device import Device, choose_device
     from ssl_core.reduce import mean_over_processes
+    from ssl_core.runner.device import Device, choose_device
     from ssl_core.training import open_source, train
 
 _LAZY = {
+    "ArrayImages": "ssl_core.data.memory",
     "Backbone": "ssl_core.contracts.backbone",
     "BackboneSpec": "ssl_core.contracts.evaluation",
     "BadImage": "ssl_core.contracts.data",
     "Batch": "ssl_core.contracts.batch",
     "BuildContext": "ssl_core.contracts.context",
+    "CachedImages": "ssl_core.data.memory",
     "CheckpointFormat": "ssl_core.contracts.evaluation",
     "DataSource": "ssl_core.contracts.data",
     "Device": "ssl_core.runner.device",
@@ -71,6 +78,7 @@ _LAZY = {
     "Progress": "ssl_core.contracts.method",
     "Registry": "ssl_core.plugins.registry",
     "RuntimeOptions": "ssl_core.config.sections",
+    "SampleOrder": "ssl_core.data.order",
     "Stage": "ssl_core.contracts.target",
     "StepOutput": "ssl_core.contracts.method",
     "TargetSource": "ssl_core.contracts.target",
@@ -79,20 +87,23 @@ _LAZY = {
     "Transform": "ssl_core.contracts.data",
     "ViewSpec": "ssl_core.contracts.batch",
     "build_untrained": "ssl_core.loading",
-    "ema_update": "ssl_core.ema",
-    "mean_over_processes": "ssl_core.reduce",
     "center_view": "ssl_core.data.cropping",
-    "crop_and_resize": "ssl_core.data.cropping",
     "choose_device": "ssl_core.runner.device",
+    "crop_and_resize": "ssl_core.data.cropping",
+    "ema_update": "ssl_core.ema",
     "find_export": "ssl_core.loading",
     "load": "ssl_core.loading",
+    "mean_over_processes": "ssl_core.reduce",
+    "median_size": "ssl_core.data.facts",
     "open_source": "ssl_core.training",
+    "patch_grid": "ssl_core.patches",
     "random_crop_box": "ssl_core.data.cropping",
     "read_export": "ssl_core.loading",
-    "patch_grid": "ssl_core.patches",
+    "sample_rng": "ssl_core.data.seeding",
     "to_tensor": "ssl_core.data.cropping",
     "to_unit": "ssl_core.pixels",
     "train": "ssl_core.training",
+    "training_loader": "ssl_core.data.loader",
     "write_export": "ssl_core.loading",
 }
 

@@ -1,0 +1,123 @@
+"""Augment: random resized crops, flips and colour changes, with Pillow."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+from torch import Tensor
+
+from ssl_core.builtin.options import AugmentOptions
+from ssl_core.contracts.batch import ViewSpec
+from ssl_core.contracts.context import BuildContext
+from ssl_core.contracts.data import Transform
+from ssl_core.data.cropping import Box, crop_and_resize, random_crop_box, to_tensor
+from ssl_core.errors import UsageError
+
+_ENHANCERS = {
+    "brightness": ImageEnhance.Brightness,
+    "contrast": ImageEnhance.Contrast,
+    "saturation": ImageEnhance.Color,
+}
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Everything random about one crop, so that two views can share it.
+
+    Attributes:
+        box: in the image.
+        flip: whether it is mirrored.
+        colour: (operation, amount) in the order in which they are applied.
+        gray: whether the colour is dropped.
+        blur: sigma in pixels of the finished view; 0 = none.
+    """
+
+    box: Box
+    flip: bool
+    colour: tuple[tuple[str, float], ...]
+    gray: bool
+    blur: float
+
+
+class Augment(Transform):
+    """Cuts each view's crops; a view with `crop_of` shows the same crops as that view, at its own size.
+
+    Per crop the draws are, in order: the box (`random_crop_box`), the flip, the colour changes and
+    their order, grey, blur. What is switched off draws nothing. Changes of colour are made on the
+    resized crop, which is where they are cheap.
+    """
+
+    def __init__(self, options: AugmentOptions, context: BuildContext):
+        self.options = options
+
+    def __call__(
+        self, image: Image.Image, views: Mapping[str, ViewSpec], rng: Callable[[str], random.Random]
+    ) -> dict[str, Tensor]:
+        crops: dict[str, list[Crop]] = {}
+        result = {}
+        for name, view in views.items():
+            owner = _owner(name, views)
+            if owner not in crops:
+                generator = rng(owner)
+                crops[owner] = [
+                    self._draw(image.size, views[owner].scale, generator) for _ in range(views[owner].count)
+                ]
+            result[name] = torch.stack(
+                [self._cut(image, crop, view) for crop in crops[owner][: view.count]]
+            )  # (count, 3, size, size)
+        return result
+
+    def _draw(self, size: tuple[int, int], scale: tuple[float, float] | None, rng: random.Random) -> Crop:
+        options = self.options
+        box = random_crop_box(*size, scale or options.scale, options.ratio, rng)
+        flip = options.flip > 0 and rng.random() < options.flip
+        colour = []
+        for operation in _ENHANCERS:
+            strength = getattr(options, operation)
+            if strength:
+                colour.append((operation, rng.uniform(max(0.0, 1 - strength), 1 + strength)))
+        if options.hue:
+            colour.append(("hue", rng.uniform(-options.hue, options.hue)))
+        rng.shuffle(colour)
+        gray = options.grayscale > 0 and rng.random() < options.grayscale
+        blur = rng.uniform(0.1, 2.0) if options.blur > 0 and rng.random() < options.blur else 0.0
+        return Crop(box, flip, tuple(colour), gray, blur)
+
+    def _cut(self, image: Image.Image, crop: Crop, view: ViewSpec) -> Tensor:
+        """Returns one crop of a view, (3, size, size) uint8."""
+        result = crop_and_resize(image, crop.box, view.size, view.interpolation)
+        if crop.flip:
+            result = ImageOps.mirror(result)
+        for operation, amount in crop.colour:
+            result = _turn_hue(result, amount) if operation == "hue" else _ENHANCERS[operation](result).enhance(amount)
+        if crop.gray:
+            result = result.convert("L").convert("RGB")
+        if crop.blur:
+            result = result.filter(ImageFilter.GaussianBlur(crop.blur))
+        return to_tensor(result)
+
+
+def _owner(name: str, views: Mapping[str, ViewSpec]) -> str:
+    """Returns the view whose crops this one shows; itself where it shares none."""
+    seen = [name]
+    while (other := views[seen[-1]].crop_of) is not None:
+        if other not in views or other in seen:
+            raise UsageError(f"view '{name}': crop_of='{other}' names no other view; there are {', '.join(views)}")
+        if views[name].count > views[other].count:
+            raise UsageError(
+                f"view '{name}' wants {views[name].count} crops of '{other}', which has {views[other].count}"
+            )
+        seen.append(other)
+    return seen[-1]
+
+
+def _turn_hue(image: Image.Image, amount: float) -> Image.Image:
+    """Turns the hue by a share of the colour circle, in [-0.5, 0.5]."""
+    hue, saturation, value = image.convert("HSV").split()
+    turned = np.asarray(hue) + np.uint8(round(amount * 256) % 256)  # uint8 wraps, as the circle does
+    return Image.merge("HSV", (Image.fromarray(turned), saturation, value)).convert("RGB")

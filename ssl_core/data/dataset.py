@@ -1,0 +1,125 @@
+"""TrainingImages: from the keys of a micro-batch to the batch, in the data worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ssl_core.contracts.batch import Batch, ViewSpec
+from ssl_core.contracts.data import BadImage, ImageSet, Transform
+from ssl_core.contracts.masker import Grid, Mask, Masker
+from ssl_core.data.collate import collate
+from ssl_core.data.decode import to_rgb
+from ssl_core.data.order import SampleKey
+from ssl_core.data.seeding import batch_rng, sample_rng
+from ssl_core.errors import DataError, SslError
+
+_REPLACEMENTS = 20
+"""Other images that are tried in place of a broken one. With half of them broken, one in a million samples fails."""
+
+_UNREADABLE = (BadImage, OSError)
+"""OSError is what Pillow raises in an image set that leaves decoding to it."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image as the method sees it.
+
+    Attributes:
+        views: name -> (count, 3, size, size) uint8.
+        index: place in the data set.
+        source: the image that was really read.
+        label: -1 where there is none.
+        mask: None without a masker.
+    """
+
+    views: dict[str, Tensor]
+    index: int
+    source: int
+    label: int
+    mask: Mask | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A user's error on its way out of a worker, whose traceback torch would print otherwise."""
+
+    error: SslError
+
+
+class TrainingImages(Dataset):
+    """Makes samples and batches. Everything random follows from the key.
+
+    Args:
+        images: the training images.
+        transform: cuts the views.
+        views: what the method asked for.
+        masker: None for methods without masks.
+        grid: (h, w), of the masks; None without a masker.
+        seed: of the run.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        transform: Transform,
+        views: Mapping[str, ViewSpec],
+        masker: Masker | None,
+        grid: Grid | None,
+        seed: int,
+    ):
+        self.images = images
+        self.transform = transform
+        self.views = dict(views)
+        self.masker = masker
+        self.grid = grid
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        step, epoch, index = key
+        image, source = self._read(epoch, index)
+        views = self.transform(image, self.views, lambda view: sample_rng(self.seed, epoch, index, f"view:{view}"))
+        mask = None
+        if self.masker is not None:
+            rng = sample_rng(self.seed, epoch, index, "mask")
+            mask = self.masker.sample(self.grid, rng, batch_rng(self.seed, step))
+        return Sample(views, index, source, self.images.label(source), mask)
+
+    def __getitems__(self, keys: Sequence[SampleKey]) -> Batch | Failure:
+        """Returns the whole micro-batch; the DataLoader prefers this to single samples."""
+        try:
+            return collate([self[key] for key in keys], self.masker, self.grid)
+        except SslError as error:
+            return Failure(error)
+
+    def _read(self, epoch: int, index: int) -> tuple[Image.Image, int]:
+        """Returns the image and its index, or a replacement's where it is broken."""
+        try:
+            return self._decode(index), index
+        except _UNREADABLE as error:
+            reason = error
+        rng = sample_rng(self.seed, epoch, index, "replacement")
+        for _ in range(_REPLACEMENTS):
+            other = rng.randrange(len(self.images))
+            try:
+                return self._decode(other), other
+            except _UNREADABLE:
+                continue
+        raise DataError(
+            f"{self.images.name(index)}: cannot be read ({reason}), "
+            f"and neither can {_REPLACEMENTS} other images that were tried in its place"
+        )
+
+    def _decode(self, index: int) -> Image.Image:
+        image = self.images.read(index)
+        if image.mode != "RGB":  # a third party's set that leaves the conversion to us
+            return to_rgb(image)
+        image.load()
+        return image

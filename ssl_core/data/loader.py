@@ -1,0 +1,206 @@
+"""The training loader: every micro-batch of a run from any step on, with any number of workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from ssl_core.contracts.batch import Batch, ViewSpec
+from ssl_core.contracts.data import ImageSet, Transform
+from ssl_core.contracts.masker import Grid, Masker
+from ssl_core.data.dataset import Failure, TrainingImages
+from ssl_core.data.order import SampleKey, SampleOrder
+from ssl_core.errors import ResourceError, UsageError
+
+SMALL_AREA = 64 * 64
+"""Pixels of an image whose views cost less than a worker's hand-over is worth on a busy CPU."""
+
+_MOST_WORKERS = 16
+
+
+def training_loader(
+    images: ImageSet,
+    transform: Transform,
+    views: Mapping[str, ViewSpec],
+    *,
+    masker: Masker | None,
+    grid: Grid | None,
+    order: SampleOrder,
+    seed: int,
+    first_step: int,
+    total_steps: int,
+    micro_batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> TrainingLoader:
+    """Makes the loader of a run, or of the rest of it.
+
+    What it yields depends on the seed and the step alone: neither on the workers nor on where the
+    run was resumed; and the ranks' batches together are those of one process.
+
+    Args:
+        images: the training images.
+        transform: cuts the views.
+        views: what the method asked for.
+        masker: None for methods without masks.
+        grid: (h, w), of the masks; None without a masker.
+        order: which images each step sees; its batch size is the global one.
+        seed: of the run.
+        first_step: optimizer steps that are done already.
+        total_steps: of the whole run.
+        micro_batch_size: images that this process holds at once.
+        rank: of this process.
+        world_size: number of processes.
+        workers: processes that load images; 0 = this one.
+        pin_memory: whether batches are put into page-locked memory, for copies to a GPU.
+
+    Returns:
+        an iterable of micro-batches, `micro_batches` of them for each step.
+
+    Raises:
+        UsageError: the global batch cannot be cut evenly.
+    """
+    dataset = TrainingImages(images, transform, views, masker, grid, seed)
+    sampler = MicroBatchSampler(order, first_step, total_steps, micro_batch_size, rank, world_size)
+    return TrainingLoader(dataset, sampler, workers, pin_memory)
+
+
+def choose_workers(option: int | None, device_type: str, image_area: int, cpu_count: int | None = None) -> int:
+    """Returns how many worker processes load images.
+
+    On a GPU: all cores but one, at most 16. On a CPU the model needs the cores: a quarter of them,
+    at most 16, and at least one, so that decoding overlaps with the model; but none for small
+    images (up to 64x64 pixels) on two cores or fewer, where a worker gains nothing.
+
+    Args:
+        option: what the user asked for; None = choose.
+        device_type: `cpu` or `cuda`.
+        image_area: pixels of a typical image.
+        cpu_count: cores for this process; None = those it may run on.
+    """
+    if option is not None:
+        return option
+    cores = cpu_count or _usable_cores()
+    if device_type != "cpu":
+        return min(max(cores - 1, 1), _MOST_WORKERS)
+    if cores <= 2 and image_area <= SMALL_AREA:
+        return 0
+    return min(max(cores // 4, 1), _MOST_WORKERS)
+
+
+class MicroBatchSampler(Sampler):
+    """Yields the keys of each micro-batch that one rank sees, from a step to the end of the run.
+
+    Attributes:
+        micro_batches: of one step.
+
+    Raises:
+        UsageError: the global batch cannot be cut evenly.
+    """
+
+    def __init__(
+        self,
+        order: SampleOrder,
+        first_step: int,
+        total_steps: int,
+        micro_batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        self.per_rank = _share(order.batch_size, world_size)
+        if self.per_rank % micro_batch_size:
+            divisors = [size for size in range(1, self.per_rank + 1) if self.per_rank % size == 0]
+            raise UsageError(
+                f"{self.per_rank} images a process cannot be cut into micro-batches of {micro_batch_size}: "
+                f"set train.micro_batch_size to one of {', '.join(map(str, divisors))}"
+            )
+        self.order = order
+        self.steps = range(first_step, total_steps)
+        self.micro_batch_size = micro_batch_size
+        self.micro_batches = self.per_rank // micro_batch_size
+        self.rank = rank
+
+    def __len__(self) -> int:
+        return len(self.steps) * self.micro_batches
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        for step in self.steps:
+            own = self.order.batch(step)[self.rank * self.per_rank : (self.rank + 1) * self.per_rank]
+            for first in range(0, self.per_rank, self.micro_batch_size):
+                yield own[first : first + self.micro_batch_size]
+
+
+class TrainingLoader:
+    """An iterable of micro-batches; each iteration starts at the first step again.
+
+    One DataLoader serves the whole run, so workers are started once and not in every epoch.
+
+    Attributes:
+        micro_batches: of one optimizer step.
+    """
+
+    def __init__(self, dataset: TrainingImages, sampler: MicroBatchSampler, workers: int, pin_memory: bool):
+        self.micro_batches = sampler.micro_batches
+        self._loader = DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            num_workers=workers,
+            collate_fn=_as_is,
+            pin_memory=pin_memory,
+            worker_init_fn=_start_worker,
+        )
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = iter(self._loader)
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error) or "exited unexpectedly" not in str(error):
+                    raise
+                raise ResourceError(
+                    f"a process that loads images was killed, most often because memory ran out ({error}); "
+                    "set data.workers to fewer, or to 0"
+                ) from error
+            if isinstance(batch, Failure):
+                raise batch.error
+            yield batch
+
+
+def _share(batch_size: int, world_size: int) -> int:
+    if batch_size % world_size:
+        below = batch_size // world_size * world_size
+        choices = " or ".join(str(size) for size in (below, below + world_size) if size)
+        raise UsageError(
+            f"a batch of {batch_size} images cannot be shared evenly by {world_size} processes: "
+            f"set train.batch_size to {choices}"
+        )
+    return batch_size // world_size
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
+
+
+def _start_worker(_: int) -> None:
+    # The main process decides what Ctrl-C means; and N workers must not start N times all threads.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)

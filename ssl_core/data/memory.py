@@ -1,0 +1,93 @@
+"""Images that are kept in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from ssl_core.contracts.data import BadImage, ImageSet
+
+
+class ArrayImages(ImageSet):
+    """Images of one size from an array.
+
+    Args:
+        pixels: (N, H, W, 3) or, grey, (N, H, W); uint8.
+        labels: (N,) integers; None = unlabelled.
+        classes: names by label.
+    """
+
+    def __init__(self, pixels: np.ndarray, labels: np.ndarray | None = None, classes: tuple[str, ...] | None = None):
+        self.pixels = pixels
+        self.labels = labels
+        self.classes = classes
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def read(self, index: int) -> Image.Image:
+        image = Image.fromarray(self.pixels[index])
+        return image if image.mode == "RGB" else image.convert("RGB")
+
+    def label(self, index: int) -> int:
+        return -1 if self.labels is None else int(self.labels[index])
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self.pixels.shape[2], self.pixels.shape[1]
+
+
+class CachedImages(ImageSet):
+    """Keeps decoded images in memory, from the first read of each on.
+
+    Worth it for many small files, where decoding costs more than all the rest. Every worker
+    process fills a cache of its own.
+
+    Args:
+        images: the set behind it.
+        limit_bytes: of decoded pixels; what does not fit is decoded each time.
+    """
+
+    def __init__(self, images: ImageSet, limit_bytes: int = 1 << 30):
+        self.images = images
+        self.classes = images.classes
+        self._free = limit_bytes
+        self._decoded: dict[int, tuple[tuple[int, int], bytes]] = {}
+
+    @staticmethod
+    def fits(images: ImageSet, limit_bytes: int = 1 << 30, sample: int = 100) -> bool:
+        """Returns whether the whole set would fit, judged by a few images spread over it."""
+        if isinstance(images, ArrayImages):
+            return False  # it is in memory already
+        count = min(sample, len(images))
+        area = 0
+        for position in range(count):
+            try:
+                width, height = images.size(position * len(images) // count)
+            except BadImage:
+                continue
+            area += width * height
+        return 3 * area / count * len(images) <= limit_bytes
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, index: int) -> Image.Image:
+        known = self._decoded.get(index)
+        if known is not None:
+            size, data = known
+            return Image.frombytes("RGB", size, data)
+        image = self.images.read(index)
+        data = image.tobytes()
+        if len(data) <= self._free:
+            self._free -= len(data)
+            self._decoded[index] = image.size, data
+        return image
+
+    def label(self, index: int) -> int:
+        return self.images.label(index)
+
+    def name(self, index: int) -> str:
+        return self.images.name(index)
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self.images.size(index)
