@@ -1,0 +1,1 @@
+"""The commands of the engine: `ssl-train` and `ssl-plugins`."""

@@ -1,0 +1,87 @@
+"""Runs a command: its result to stdout, what a user did wrong to one clear line each, and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
+
+from ssl_core.errors import Interrupted, ResourceError, SslError
+
+BUG = 1
+"""Exit code of an error that is ours."""
+
+INTERRUPTED = 130
+"""Exit code of Ctrl-C before anything could be saved."""
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
+
+
+def run_command(function: Callable[[], Mapping[str, Any] | None], json_output: bool = False) -> int:
+    """Runs a command and returns its exit code.
+
+    Args:
+        function: does the work, prints for people, and returns the result as JSON-ready values.
+        json_output: print the result, or {"error": ..., "exit_code": n}, as the one JSON object
+            on stdout; everything else that the function prints goes to stderr.
+    """
+    stdout = sys.stdout
+    try:
+        with contextlib.redirect_stdout(sys.stderr) if json_output else contextlib.nullcontext():
+            result = function()
+            sys.stdout.flush()
+        if json_output:
+            _print_json(result or {}, stdout)
+    except BrokenPipeError:
+        # The reader has gone (`| head`). Point stdout elsewhere, or Python complains again when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _fail("stopped by Ctrl-C; nothing more was saved", INTERRUPTED, json_output, stdout, prefix="")
+    except Exception as error:
+        known = as_user_error(error)
+        if known is None:
+            traceback.print_exc()
+            print("error: this is a bug and not your mistake. Please report it with the lines above.", file=sys.stderr)
+            if json_output:
+                _print_json({"error": f"{type(error).__name__}: {error}", "exit_code": BUG}, stdout)
+            return BUG
+        prefix = "" if isinstance(known, Interrupted) else "error: "
+        return _fail(str(known), known.exit_code, json_output, stdout, prefix, known.hint)
+    return 0
+
+
+def as_user_error(error: Exception) -> SslError | None:
+    """Returns the error as one that a user can do something about, or None for a bug."""
+    if isinstance(error, SslError):
+        return error
+    message = " ".join(str(error).split())
+    # By name: torch is not imported for this. Its CPU allocator raises a plain RuntimeError.
+    no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if no_memory or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in message):
+        return ResourceError(f"out of memory: {message}", hint="try a smaller train.micro_batch_size")
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        where = f"{error.filename}: " if error.filename else ""
+        return ResourceError(f"{where}{(error.strerror or message).lower()}")
+    return None
+
+
+def _fail(
+    message: str, code: int, json_output: bool, stdout: TextIO, prefix: str = "error: ", hint: str | None = None
+) -> int:
+    for line in message.splitlines():
+        print(f"{prefix}{line}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
+    if json_output:
+        _print_json({"error": message, "exit_code": code}, stdout)
+    return code
+
+
+def _print_json(value: Mapping[str, Any], stdout: TextIO) -> None:
+    print(json.dumps(value, indent=2, default=str), file=stdout, flush=True)

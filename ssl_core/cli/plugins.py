@@ -1,0 +1,158 @@
+"""`ssl-plugins`: what is installed, what it offers, and what is wrong with it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ssl_core.cli.arguments import Parser
+from ssl_core.cli.console import run_command
+from ssl_core.cli.plugin_report import (
+    component_lines,
+    component_values,
+    plugin_head,
+    plugin_lines,
+    plugin_values,
+)
+from ssl_core.errors import PluginError, UnknownPartError, UsageError, did_you_mean
+from ssl_core.plugins.component import import_attribute
+from ssl_core.plugins.loader import Plugin
+from ssl_core.plugins.registry import Match, Registry
+
+_USAGE = """usage: ssl-plugins COMMAND [flags]
+
+  list           every plugin, its state, and its parts
+  info NAME      a plugin or a part (beit, beit:block, vit_base): what it is, and its options
+  doctor NAME    loads everything that a plugin offers and says what is wrong
+
+flags:
+  --json            one JSON object on stdout
+  --plugin FILE     a single-file plugin too
+  --no-plugin NAME  leave an installed plugin out
+  --help            this help"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return run_command(lambda: plugins_command(arguments), json_output="--json" in arguments)
+
+
+def plugins_command(arguments: Sequence[str]) -> Mapping[str, Any] | None:
+    """Does what the arguments say; prints it for people and returns it as JSON-ready values."""
+    parser = Parser(prog="ssl-plugins")
+    parser.add_argument("command", nargs="?")
+    parser.add_argument("name", nargs="?")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--plugin", type=Path, action="append", default=[])
+    parser.add_argument("--no-plugin", action="append", default=[])
+    parser.add_argument("--help", "-h", action="store_true")
+    flags, rest = parser.parse_known_args(arguments)
+    if flags.help or flags.command is None:
+        print(_USAGE)
+        return {"help": _USAGE}
+    commands: dict[str, Callable[[Registry, str], Mapping[str, Any]]] = {"info": info, "doctor": doctor}
+    if flags.command not in ("list", *commands):
+        allowed = ("list", *commands)
+        suggestion = did_you_mean(flags.command, allowed)
+        raise UsageError(f"ssl-plugins: no command '{flags.command}'.{suggestion} Allowed: {', '.join(allowed)}")
+    if rest:
+        raise UsageError(f"ssl-plugins {flags.command}: '{rest[0]}' is not expected. See ssl-plugins --help")
+    registry = Registry.load(flags.no_plugin, flags.plugin)
+    if flags.command == "list":
+        if flags.name is not None:
+            raise UsageError(f"ssl-plugins list takes no name. Did you mean 'ssl-plugins info {flags.name}'?")
+        return list_plugins(registry)
+    if flags.name is None:
+        raise UsageError(f"ssl-plugins {flags.command}: which one? See ssl-plugins list")
+    return commands[flags.command](registry, flags.name)
+
+
+def list_plugins(registry: Registry) -> Mapping[str, Any]:
+    """Prints every plugin."""
+    for plugin in registry.plugins:
+        print("\n".join(plugin_lines(plugin)))
+    return {"plugins": [plugin_values(plugin) for plugin in registry.plugins]}
+
+
+def info(registry: Registry, name: str) -> Mapping[str, Any]:
+    """Prints a plugin with all its parts, or every part of that name.
+
+    Raises:
+        PluginError: there is neither, or its plugin is broken.
+    """
+    plugins = [plugin for plugin in registry.plugins if plugin.name == name]
+    matches = [match for match in registry.components() if match.plugin in plugins]
+    matches += [match for match in named(registry, name) if match not in matches]
+    if not plugins and not matches:
+        matches = [_answering(registry, name)]
+    for plugin in plugins:
+        print(plugin_head(plugin))
+    for match in matches:
+        print(
+            "\n".join(["", *component_lines(match)] if plugins or match is not matches[0] else component_lines(match))
+        )
+    return {
+        "plugins": [plugin_values(plugin) for plugin in plugins],
+        "components": [component_values(match) for match in matches],
+    }
+
+
+def _answering(registry: Registry, name: str) -> Match:
+    """Returns the part of a family that is too large to list."""
+    try:
+        return registry.find(name)
+    except UnknownPartError:
+        allowed = [plugin.name for plugin in registry.plugins] + registry.names()
+        suggestion = did_you_mean(name, allowed)
+        raise UnknownPartError(f"no plugin and no part '{name}'.{suggestion} See ssl-plugins list") from None
+
+
+def named(registry: Registry, name: str) -> list[Match]:
+    """Returns every component, of any kind, that a name may mean."""
+    prefix, _, short = name.rpartition(":")
+    found = []
+    for match in registry.components():
+        names = (match.component.name, *match.component.names)
+        if prefix in ("", match.plugin.name) and short in names:
+            found.append(match)
+    return found
+
+
+def doctor(registry: Registry, name: str) -> Mapping[str, Any]:
+    """Loads everything that a plugin offers.
+
+    Raises:
+        PluginError: there is no such plugin, or something is wrong with it.
+    """
+    plugins = [plugin for plugin in registry.plugins if plugin.name == name]
+    if not plugins:
+        names = [plugin.name for plugin in registry.plugins]
+        raise PluginError(f"no plugin '{name}'.{did_you_mean(name, names)} Installed: {', '.join(names)}")
+    problems = [problem for plugin in plugins for problem in _examine(plugin)]
+    if problems:
+        raise PluginError("\n".join(problems))
+    print(f"{name}: all is well")
+    return {"plugin": name, "parts": sum(len(plugin.components) for plugin in plugins)}
+
+
+def _examine(plugin: Plugin) -> list[str]:
+    """Prints what is found, and returns a line for each problem."""
+    print(plugin_head(plugin))
+    if plugin.state != "ok":
+        return [f"plugin '{plugin.name}' is {plugin.state}: {plugin.reason}"]
+    problems = []
+    for component in plugin.components:
+        what = f"{component.kind} {plugin.name}:{component.name}"
+        for target in filter(None, (component.target, component.answers)):
+            try:
+                loaded = import_attribute(target)
+                problem = None if callable(loaded) else "it cannot be called"
+            except Exception as error:  # whatever a plugin's module raises is what this command is for
+                problem = f"{type(error).__name__}: {error}"
+            print(f"  {'ok   ' if problem is None else 'WRONG'}  {what}: {target}")
+            if problem is not None:
+                problems.append(f"{what}: cannot load {target}: {problem}")
+    return problems
