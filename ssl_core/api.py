@@ -25,7 +25,10 @@ from ssl_core.plugins.component import API_VERSION, Component, Recipe, When
 from ssl_core.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from ssl_core.cli.console import run_command
     from ssl_core.config.sections import RuntimeOptions
+    from ssl_core.config.validate import validate_options
+    from ssl_core.config.values import parse_settings
     from ssl_core.contracts.backbone import Backbone, Features
     from ssl_core.contracts.batch import Batch, MaskBatch, ViewSpec
     from ssl_core.contracts.context import BuildContext
@@ -97,11 +100,14 @@ _LAZY = {
     "median_size": "ssl_core.data.facts",
     "open_source": "ssl_core.training",
     "patch_grid": "ssl_core.patches",
+    "parse_settings": "ssl_core.config.values",
     "random_crop_box": "ssl_core.data.cropping",
     "read_export": "ssl_core.loading",
     "sample_rng": "ssl_core.data.seeding",
     "to_tensor": "ssl_core.data.cropping",
+    "run_command": "ssl_core.cli.console",
     "to_unit": "ssl_core.pixels",
+    "validate_options": "ssl_core.config.validate",
     "train": "ssl_core.training",
     "training_loader": "ssl_core.data.loader",
     "write_export": "ssl_core.loading",
