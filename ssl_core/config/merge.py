@@ -116,7 +116,7 @@ def build(
         # The rest is for the tokenizer's own training, which checks it when it starts.
         known = TokenizerTrainOptions.model_fields
         extra = {key: settings.pop(key) for key in list(settings) if key not in known}
-    named = {name: options for name, options in classes.items() if name}
+    named = {name: options for name, options in classes.items() if name not in ("", TOKENIZER_TRAIN)}
     while True:
         raw = {key: setting.value for key, setting in settings.items()}
         options, problems = check_options(classes[section], raw, section, {section: classes[section], **named})

@@ -19,17 +19,17 @@ def no_such_option(section: str, key: str, sections: Mapping[str, type[Options]]
 
     Args:
         section, key: as the user wrote them.
-        sections: section -> its options; the nearest name is looked for in its own section, then in the others.
+        sections: section -> its options; the very name is looked for in all of them, a like one in its own.
     """
     own = sections[section].model_fields
     if not section and key in sections:
         return f"this is a section; write {key}.OPTION=value"
-    close = nearest(key, own)
-    if close is not None:
-        return f"no such option. Did you mean '{dotted(section, close)}'?"
     elsewhere = _having(key, sections)
     if elsewhere:
         return f"no such option.{elsewhere}"
+    close = nearest(key, own)
+    if close is not None:
+        return f"no such option. Did you mean '{dotted(section, close)}'?"
     names = ", ".join(dotted(section, name) for name in own)
     return f"no such option. Allowed: {names}" if names else "no such option; this part has none"
 

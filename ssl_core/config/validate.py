@@ -63,13 +63,14 @@ def check_options(
     try:
         return options_class(**values), []
     except ValidationError as error:
-        wrong = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
+        first = _by_key(error)
     # `123` where a text is wanted, `no` where one of several words is: what was typed may be meant literally.
-    texts = {key: settings[key] for key in wrong if isinstance(settings.get(key), str)}
+    texts = {key: settings[key] for key in first if isinstance(settings.get(key), str)}
     try:
         return options_class(**(values | texts)), []
     except ValidationError as error:
-        return None, _problems(error, options_class, settings, section, sections or {section: options_class})
+        wrong = {key: first.get(key, items) for key, items in _by_key(error).items()}
+    return None, _problems(wrong, options_class, settings, section, sections or {section: options_class})
 
 
 def _parsed(options_class: type[Options], key: str, value: Any) -> Any:
@@ -89,16 +90,21 @@ def _leaves(annotation: Any) -> set[Any]:
     return set().union(*map(_leaves, inner)) if inner else {annotation}
 
 
+def _by_key(error: ValidationError) -> dict[str, list[Any]]:
+    """Returns option -> its errors (a union gives one for each of its members); "" = the options together."""
+    by_key: dict[str, list[Any]] = {}
+    for item in error.errors():
+        by_key.setdefault(str(item["loc"][0]) if item["loc"] else "", []).append(item)
+    return by_key
+
+
 def _problems(
-    error: ValidationError,
+    by_key: Mapping[str, list[Any]],
     options_class: type[Options],
     settings: Mapping[str, Any],
     section: str,
     sections: Mapping[str, type[Options]],
 ) -> list[Problem]:
-    by_key: dict[str, list[Any]] = {}
-    for item in error.errors():
-        by_key.setdefault(str(item["loc"][0]) if item["loc"] else "", []).append(item)
     problems = []
     for key, items in by_key.items():
         if items[0]["type"] == "extra_forbidden":
@@ -106,7 +112,6 @@ def _problems(
         else:
             field = options_class.model_fields.get(key)
             annotation = field.annotation if field is not None else None
-            # A union gives an error for each of its members.
             texts = [describe_error(item, settings.get(key, item["input"]), annotation) for item in items]
             text = " or ".join(dict.fromkeys(texts))
         problems.append(Problem(key, f"{dotted(section, key) or 'options'}: {text}", items[0]["type"]))

@@ -81,10 +81,12 @@ class Registry:
         for match in self.components():
             if short in (match.component.name, *match.component.names) and prefix in ("", match.plugin.name):
                 raise UnknownPartError(f"'{name}' is of kind {match.component.kind}, not {what}")
-        allowed = self.names(*kinds)
+        allowed = self.names(*kinds) or ["none"]
         qualified = [f"{match.plugin.name}:{match.component.name}" for match in self.components(*kinds)]
         suggestion = did_you_mean(name, qualified if prefix else allowed)
-        raise UnknownPartError(f"unknown {what} '{name}'.{suggestion} Allowed: {', '.join(allowed) or 'none'}")
+        bad = [f"'{plugin.name}'" for plugin in self.plugins if plugin.state in ("broken", "incompatible")]
+        missing = f" Not loaded: {', '.join(bad)}, see `ssl-plugins list`." if bad else ""
+        raise UnknownPartError(f"unknown {what} '{name}'.{suggestion} Allowed: {', '.join(allowed)}.{missing}")
 
     def names(self, *kinds: Kind) -> list[str]:
         """Returns the names that `find` would take for these kinds: short, or in full where that is ambiguous."""
