@@ -76,7 +76,10 @@ class TargetSource(nn.Module, ABC):
         return None
 
     def bind(self, backbone: Backbone) -> None:
-        """Called once before training, for sources that follow the backbone (an EMA teacher)."""
+        """Called once before training, for sources that follow the backbone (an EMA teacher).
+
+        Keep a copy: the backbone itself, as a submodule of the source, would be frozen with it.
+        """
 
     def after_step(self, backbone: Backbone, progress: Progress) -> None:
         """Called after each optimizer update."""

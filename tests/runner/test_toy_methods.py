@@ -91,7 +91,7 @@ def test_a_folder_in_use_is_not_touched(registry, tmp_path):
     with pytest.raises(UsageError, match=r"already in use.*--resume.*--overwrite"):
         train("toy-dino", tmp_path, registry)
     with pytest.raises(UsageError, match="will not delete"):
-        ssl_core.train("toy-dino", out=tmp_path, overwrite=True, registry=registry)
+        train("toy-dino", tmp_path, registry, overwrite=True)
     assert (tmp_path / "thesis.tex").exists()
 
 

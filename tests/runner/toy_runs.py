@@ -29,9 +29,9 @@ def toy_registry() -> Registry:
 
 def train(method: str, out: Path, registry: Registry | None = None, **options):
     """Trains a toy for six updates unless told otherwise; double underscores stand for dots."""
-    hooks = options.pop("hooks", ())
+    keywords = {name: options.pop(name) for name in ("hooks", "overwrite") if name in options}
     settings = {**SETTINGS, "train.steps": 6, **{name.replace("__", "."): value for name, value in options.items()}}
-    return ssl_core.train(method, out=out, settings=settings, hooks=hooks, registry=registry or toy_registry())
+    return ssl_core.train(method, out=out, settings=settings, registry=registry or toy_registry(), **keywords)
 
 
 def losses(out: Path) -> list[float]:

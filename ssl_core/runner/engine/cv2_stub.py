@@ -17,14 +17,12 @@ def opencv_or_stub() -> Iterator[None]:
     try:
         import cv2  # noqa: F401
     except (ImportError, OSError):
-        former = sys.modules.get("cv2")
+        former = {"cv2": sys.modules["cv2"]} if "cv2" in sys.modules else {}
         sys.modules["cv2"] = ModuleType("cv2")
         try:
             yield
         finally:
-            if former is None and "cv2" in sys.modules:
-                del sys.modules["cv2"]
-            else:
-                sys.modules["cv2"] = former  # pyright: ignore[reportArgumentType]
+            del sys.modules["cv2"]
+            sys.modules.update(former)
     else:
         yield

@@ -51,7 +51,7 @@ class StepModule(nn.Module):
         with optim_wrapper.optim_context(self.model):
             output = self.model(batch, progress)
         optim_wrapper.update_params(output.loss)
-        return output.logs
+        return {"loss": output.loss.detach(), **output.logs}
 
 
 class UpdateLoop(BaseLoop):
