@@ -1,1 +1,49 @@
 """What this plugin offers. Imports no torch."""
+
+from __future__ import annotations
+
+from ssl_core.api import Component, hookimpl
+
+from ssl_tokenizers.options import DvaeOptions, DvaeTrainingOptions, KMeansOptions
+from ssl_tokenizers.recipes import DVAE_RECIPES, DVAE_SETTINGS
+
+_DALLE = "DALL-E (Ramesh et al. 2021), arXiv 2102.12092, appendix A"
+
+
+@hookimpl
+def register_tokenizers() -> list[Component]:
+    return [
+        Component(
+            kind="tokenizer",
+            name="kmeans",
+            summary="k-means on pixel windows, raw or whitened: fitted in seconds, uses all its codes",
+            target="ssl_tokenizers.kmeans:KMeansTokenizer",
+            options=KMeansOptions,
+            references=("Learning Feature Representations with K-means (Coates and Ng 2012)",),
+        ),
+        Component(
+            kind="tokenizer",
+            name="dvae",
+            summary="a discrete VAE trained on the same images: decodes to pixels",
+            target="ssl_tokenizers.dvae:DvaeTokenizer",
+            options=DvaeOptions,
+            references=(_DALLE,),
+        ),
+    ]
+
+
+@hookimpl
+def register_methods() -> list[Component]:
+    return [
+        Component(
+            kind="method",
+            name="dvae",
+            summary="trains the tokenizer 'dvae' by itself; reuse it with tokenizer.checkpoint=RUN",
+            target="ssl_tokenizers.dvae_method:DvaeTraining",
+            options=DvaeTrainingOptions,
+            references=(_DALLE, "Gumbel-softmax (Jang et al. 2017), arXiv 1611.01144"),
+            slots={"tokenizer": "tokenizers:dvae", "transform": "core:augment"},
+            settings=DVAE_SETTINGS,
+            recipes=DVAE_RECIPES,
+        ),
+    ]

@@ -1,0 +1,75 @@
+"""k-means in plain torch: the codebook of `kmeans`, and the start of the dVAE's."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_MAX_SCORES = 2**22
+"""Scores of points against centroids that are held at once."""
+
+
+def assign(points: Tensor, centroids: Tensor) -> Tensor:
+    """Returns the nearest centroid of each point, by Euclidean distance.
+
+    Args:
+        points: (n, d) float32.
+        centroids: (V, d) float32.
+
+    Returns:
+        (n,) int64. Among equally near ones the lowest.
+    """
+    # |p - c|^2 / 2 = |p|^2 / 2 - (p . c - |c|^2 / 2): the first term does not change the order.
+    offset = centroids.square().sum(1).neg() / 2  # (V,)
+    rows = max(1, _MAX_SCORES // len(centroids))
+    return torch.cat([torch.addmm(offset, part, centroids.T).argmax(1) for part in points.split(rows)])  # (n,)
+
+
+def sum_by_code(points: Tensor, ids: Tensor, vocab_size: int) -> Tensor:
+    """Adds up the points of each code: (n, d) and (n,) to (V, d).
+
+    It multiplies by one-hot rows where `index_add_` adds in no fixed order (on a GPU), so that a
+    codebook follows from the seed.
+    """
+    sums = points.new_zeros(vocab_size, points.shape[1])
+    if not points.is_cuda:
+        return sums.index_add_(0, ids, points)
+    rows = max(1, _MAX_SCORES // vocab_size)
+    for part, codes in zip(points.split(rows), ids.split(rows), strict=True):
+        sums += torch.nn.functional.one_hot(codes, vocab_size).T.to(points.dtype) @ part  # (V, d)
+    return sums
+
+
+def fit_kmeans(points: Tensor, vocab_size: int, iterations: int, generator: torch.Generator) -> Tensor:
+    """Fits k-means (Lloyd) and returns the centroids (V, d).
+
+    The first centroids are random points: k-means++ prefers outliers, which become codes that are
+    hardly used. An empty cluster starts again at a random point.
+
+    Args:
+        points: (n, d) float32. Fewer points than V are drawn repeatedly, with a little noise.
+        vocab_size: V.
+        iterations: of Lloyd's algorithm.
+        generator: on the CPU; the result follows from its seed.
+    """
+    if len(points) < vocab_size:
+        points = _multiply(points, vocab_size, generator)
+    start = torch.randperm(len(points), generator=generator)[:vocab_size]
+    centroids = points[start.to(points.device)]  # (V, d)
+    for _ in range(iterations):
+        ids = assign(points, centroids)
+        counts = torch.bincount(ids, minlength=vocab_size)[:, None]  # (V, 1)
+        means = sum_by_code(points, ids, vocab_size) / counts.clamp_min(1)
+        others = points[_draw(len(points), vocab_size, generator, points.device)]
+        centroids = torch.where(counts > 0, means, others)  # (V, d)
+    return centroids
+
+
+def _draw(n: int, count: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    return torch.randint(n, (count,), generator=generator).to(device)
+
+
+def _multiply(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    copies = points[_draw(len(points), count, generator, points.device)]
+    noise = torch.randn(copies.shape, generator=generator).to(points.device)
+    return copies + 1e-3 * points.std() * noise

@@ -1,0 +1,199 @@
+"""A discrete VAE that is trained on the user's own images, as a tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from ssl_core.api import (
+    BuildContext,
+    CheckpointError,
+    ConfigError,
+    Grid,
+    Stage,
+    Tokenizer,
+    ViewSpec,
+    find_export,
+    read_export,
+)
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ssl_tokenizers.dvae_network import Decoder, Encoder, NetworkShape
+from ssl_tokenizers.options import DvaeOptions
+
+PIXEL_EPS = 0.1
+"""Pixels run through the network in [eps, 1 - eps], where the logit-Laplace density is well behaved (DALL-E, 3.1)."""
+
+_CODE_WIDTH = 32
+"""Width of a codebook entry with cosine logits."""
+
+_START_SCALE = 30.0
+"""Factor on the cosines at the start. It is learnt."""
+
+_SCALES = (
+    # from this many training images: codes, hidden, blocks, stem
+    (1_000_000, 8192, 256, 2, 1),
+    (100_000, 2048, 128, 2, 2),
+    (10_000, 512, 128, 1, 4),
+    (0, 256, 128, 1, 4),
+)
+
+
+class DvaeTokenizer(Tokenizer):
+    """Encoder, codebook and decoder of DALL-E's kind (Ramesh et al. 2021, appendix A), in any size.
+
+    The view it wants is the backbone's crop at `downsample` pixels per patch: 112 pixels for 14x14
+    patches at 8, as in BEiT.
+
+    Args:
+        options: see `DvaeOptions`.
+        context: with the backbone in `parts` where there is one, and with `train_images`.
+
+    Raises:
+        ConfigError: options that do not fit together.
+        CheckpointError: the checkpoint is no discrete VAE.
+    """
+
+    can_decode = True
+
+    def __init__(self, options: DvaeOptions, context: BuildContext):
+        super().__init__()
+        self.options = options
+        grid = context.grid if "backbone" in context.parts else None
+        state = None
+        if options.checkpoint is not None:
+            values, state = _read(options.checkpoint)
+        architecture = state["architecture"].tolist() if state is not None else _choose(options, context)
+        self.vocab_size, channels, hidden, blocks, self.downsample, stem, cosine = architecture
+        if channels != context.channels:
+            raise CheckpointError(f"{options.checkpoint}: trained on {channels} colour channels, the images have {context.channels}")
+        self.cosine = bool(cosine)
+        self.shape = NetworkShape(channels, hidden, blocks, self.downsample, stem)
+        self.size = grid[0] * self.downsample if grid else context.image_size
+        if self.size % self.downsample:
+            raise ConfigError([f"data.image_size={self.size} is no multiple of tokenizer.downsample={self.downsample}"])
+        self.register_buffer("architecture", torch.tensor(architecture))
+        self.register_buffer("trained", torch.tensor(False))
+        self.architecture: Tensor
+        self.trained: Tensor
+        width = _CODE_WIDTH if self.cosine else self.vocab_size
+        self.encoder = Encoder(self.shape, width)
+        self.decoder = Decoder(self.shape, width)
+        if self.cosine:
+            self.codebook = nn.Parameter(torch.randn(self.vocab_size, width))
+            self.log_scale = nn.Parameter(torch.tensor([_START_SCALE]).log())
+        if state is not None:
+            self._load(state, options.checkpoint)
+
+    @property
+    def ready(self) -> bool:
+        return bool(self.trained)
+
+    def view(self, image: ViewSpec, grid: Grid) -> ViewSpec:
+        return ViewSpec(grid[0] * self.downsample, interpolation="lanczos", crop_of="image")
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Returns ids (B, H / downsample, W / downsample) int64 of (B, C, H, W) float in [0, 1]."""
+        with torch.no_grad():
+            return self.logits(self.features(pixels)).argmax(-1)  # (B, h, w)
+
+    def decode(self, ids: Tensor) -> Tensor:
+        """Returns (B, C, h * downsample, w * downsample) float32 in [0, 1]."""
+        with torch.no_grad():
+            location, _ = self.paint(F.one_hot(ids, self.vocab_size).float())
+            return to_pixels(location).clamp(0, 1)
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Encodes (B, C, H, W) float in [0, 1] to (B, h, w, D) float32: unit vectors, or logits if linear."""
+        features = self.encoder(map_pixels(pixels)).permute(0, 2, 3, 1).float()  # (B, h, w, D)
+        return F.normalize(features, dim=-1) if self.cosine else features
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Scores each code, (B, h, w, D) to (B, h, w, V), in float32: near ties decide between codes."""
+        if not self.cosine:
+            return features
+        with torch.autocast(features.device.type, enabled=False):
+            return self.log_scale.exp() * features @ F.normalize(self.codebook, dim=1).T  # (B, h, w, V)
+
+    def paint(self, mixture: Tensor) -> tuple[Tensor, Tensor]:
+        """Decodes shares of codes.
+
+        Args:
+            mixture: (B, h, w, V) float32, one-hot or soft.
+
+        Returns:
+            location and log scale of each pixel's logit, both (B, C, H, W) float32; `to_pixels` makes
+            an image of the location.
+        """
+        if self.cosine:
+            with torch.autocast(mixture.device.type, enabled=False):
+                mixture = mixture @ F.normalize(self.codebook, dim=1)  # (B, h, w, D)
+        location, log_scale = self.decoder(mixture.permute(0, 3, 1, 2)).float().chunk(2, dim=1)  # (B, C, H, W) each
+        return location, log_scale
+
+    def prepare(self, stage: Stage) -> None:
+        """Trains the same architecture on the training images as a run of its own, and loads it."""
+        vocab_size, _, hidden, blocks, downsample, stem, _ = self.architecture.tolist()
+        settings = {
+            "data.image_size": self.size,
+            "tokenizer.vocab_size": vocab_size,
+            "tokenizer.hidden": hidden,
+            "tokenizer.blocks": blocks,
+            "tokenizer.downsample": downsample,
+            "tokenizer.stem": stem,
+            "tokenizer.logits": "cosine" if self.cosine else "linear",
+        }
+        run = stage.train("tokenizers:dvae", settings)
+        _, state = _read(run)
+        self._load(state, run)
+
+    def _load(self, state: Mapping[str, Tensor], path: Path) -> None:
+        try:
+            self.load_state_dict(state)
+        except RuntimeError as error:
+            raise CheckpointError(f"{path}: does not fit this dVAE: {' '.join(str(error).split())}") from None
+        self.trained.fill_(True)
+
+
+def map_pixels(pixels: Tensor) -> Tensor:
+    """Maps [0, 1] to [eps, 1 - eps]."""
+    return (1 - 2 * PIXEL_EPS) * pixels + PIXEL_EPS
+
+
+def to_pixels(location: Tensor) -> Tensor:
+    """Maps the decoder's locations (logits) to pixels; about [0, 1], not clamped."""
+    return (location.sigmoid() - PIXEL_EPS) / (1 - 2 * PIXEL_EPS)
+
+
+def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
+    file = find_export(path, "tokenizer")
+    values, state = read_export(file)
+    if state.get("architecture", torch.empty(0)).numel() != 7:
+        raise CheckpointError(f"{file}: holds {values.get('component', 'another part')}, not a discrete VAE (tokenizers:dvae)")
+    return values, state
+
+
+def _choose(options: DvaeOptions, context: BuildContext) -> list[int]:
+    """Fills in what the options leave open. An unknown number of images counts as a large one."""
+    images = context.train_images or _SCALES[0][0]
+    _, vocab_size, hidden, blocks, stem = next(scale for scale in _SCALES if images >= scale[0])
+    if options.downsample is not None:
+        downsample = options.downsample
+    elif "backbone" in context.parts:
+        patch = context.backbone.patch_size
+        downsample = 8 if patch >= 8 else 4 if patch >= 4 else 2
+    else:
+        downsample = 8 if context.image_size > 64 else 4
+    if options.stem is not None and options.stem > downsample:
+        raise ConfigError([f"tokenizer.stem={options.stem} is larger than tokenizer.downsample={downsample}; give at most that"])
+    return [
+        options.vocab_size or vocab_size,
+        context.channels,
+        options.hidden or hidden,
+        options.blocks or blocks,
+        downsample,
+        options.stem or min(stem, downsample),
+        int(options.logits == "cosine"),
+    ]

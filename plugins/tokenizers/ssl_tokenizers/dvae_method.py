@@ -1,0 +1,203 @@
+"""Trains a discrete VAE: the method `dvae`, and the first stage of a method that needs one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from ssl_core.api import Batch, BuildContext, Method, Progress, StepOutput, ViewSpec, to_unit
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn import functional as F
+
+from ssl_tokenizers.clustering import fit_kmeans
+from ssl_tokenizers.codebook import code_counts, dead_codes, perplexity
+from ssl_tokenizers.dvae import DvaeTokenizer, map_pixels, to_pixels
+from ssl_tokenizers.options import DvaeTrainingOptions
+
+_USAGE_MOMENTUM = 0.98
+"""Of the running shares of the codes."""
+
+_DEAD_SHARE = 0.1
+"""A code counts as dead below this share of what it would have if all were used alike."""
+
+_RESTARTS_UNTIL = 0.8
+"""Share of the run after which codes stay where they are."""
+
+_KMEANS_ROUNDS = 10
+_PICTURES = 8
+
+
+class DvaeTraining(Method):
+    """Gumbel-softmax training of encoder, codebook and decoder (Ramesh et al. 2021, 2.1 and appendix A.2).
+
+    A plain Gumbel dVAE collapses onto a few codes when it is small or trained briefly. So by default
+    the codes are scored by cosine, start from k-means on the first encodings, are moved when they
+    die, and the use of all of them is rewarded.
+
+    Args:
+        options: see `DvaeTrainingOptions`.
+        context: with the tokenizer, a `DvaeTokenizer`, in `parts`.
+    """
+
+    def __init__(self, options: DvaeTrainingOptions, context: BuildContext):
+        super().__init__()
+        self.options = options
+        self.tokenizer: DvaeTokenizer = context.parts["tokenizer"]
+        self.tokenizer.trained.fill_(True)  # by this method, so nothing else has to prepare it
+        self.views = {"image": ViewSpec(self.tokenizer.size, interpolation="lanczos")}
+        vocab_size = self.tokenizer.vocab_size
+        self.register_buffer("usage", torch.full((vocab_size,), 1 / vocab_size))
+        self.usage: Tensor
+        self._start_codebook = options.kmeans_start and self.tokenizer.cosine and self.tokenizer.options.checkpoint is None
+        self._encodings: Tensor | None = None  # of this step, where `after_step` will need them
+        self._seed = context.seed
+
+    def training_step(self, batch: Batch, progress: Progress) -> StepOutput:
+        pixels = batch.views["image"]
+        features = self.tokenizer.features(pixels)  # (B, h, w, D)
+        logits = self.tokenizer.logits(features)  # (B, h, w, V)
+        if self._moves_codes(progress):
+            self._encodings = features.detach().flatten(0, 2)  # (B * N, D)
+        self._count(logits.detach().argmax(-1))
+        tau = self._tau(progress)
+        location, log_scale = self.tokenizer.paint(gumbel_softmax(logits, tau, self.options.straight_through))
+        reconstruction = to_pixels(location)
+        distance = self._distance(pixels, reconstruction, location, log_scale)
+        loss = distance + self._regularisation(logits, progress)
+        with torch.no_grad():
+            error = (reconstruction.clamp(0, 1) - pixels).square().mean()
+            logs = {
+                "reconstruction": distance.detach(),
+                "psnr": -10 * error.log10(),
+                "perplexity": perplexity(self.usage),
+                "codes_used": 1 - dead_codes(self.usage, _DEAD_SHARE).float().mean(),
+                "tau": torch.tensor(tau),
+            }
+        return StepOutput(loss, logs)
+
+    def after_step(self, progress: Progress) -> None:
+        """Starts the codebook after the first update, and moves dead codes after some others.
+
+        Here and not in the step, since a sharded parameter cannot be written to while it is gathered.
+        """
+        if self._encodings is None:
+            return
+        encodings, self._encodings = self._encodings, None
+        with torch.no_grad():
+            if dist.is_initialized() and dist.get_world_size() > 1:
+                # Every process must move the codes alike.
+                dist.broadcast(encodings, src=0)
+                dist.all_reduce(self.usage)
+                self.usage.div_(dist.get_world_size())
+            if self._start_codebook:
+                self._start_codebook = False
+                generator = torch.Generator().manual_seed(self._seed)
+                self._write_codebook(fit_kmeans(encodings, self.tokenizer.vocab_size, _KMEANS_ROUNDS, generator))
+            else:
+                self._restart_dead_codes(encodings)
+
+    def _moves_codes(self, progress: Progress) -> bool:
+        if progress.step == 0:
+            return self._start_codebook
+        due = progress.step % self.options.restart_every == 0 and progress.fraction < _RESTARTS_UNTIL
+        return due and self.options.restart_dead and self.tokenizer.cosine
+
+    def _restart_dead_codes(self, encodings: Tensor) -> None:
+        """Moves each dead code to an encoding of the batch, evenly spaced over it. No host sync."""
+        vocab_size = len(self.usage)
+        places = torch.arange(vocab_size, device=encodings.device) * len(encodings) // vocab_size
+        dead = dead_codes(self.usage, _DEAD_SHARE)
+        codebook = self.tokenizer.codebook
+        whole = codebook.full_tensor() if isinstance(codebook, DTensor) else codebook
+        self._write_codebook(torch.where(dead[:, None], encodings[places], whole))
+        self.usage.copy_(torch.where(dead, 1 / vocab_size, self.usage))
+
+    def _write_codebook(self, values: Tensor) -> None:
+        codebook = self.tokenizer.codebook
+        if isinstance(codebook, DTensor):
+            values = distribute_tensor(values, codebook.device_mesh, codebook.placements)
+        codebook.copy_(values)
+
+    @torch.no_grad()
+    def _count(self, ids: Tensor) -> None:
+        shares = code_counts(ids, len(self.usage)) / ids.numel()
+        self.usage.lerp_(shares, 1 - _USAGE_MOMENTUM)
+
+    def _tau(self, progress: Progress) -> float:
+        options = self.options
+        return cosine(options.tau_start, options.tau_end, progress.step / (options.tau_steps or progress.total_steps))
+
+    def _distance(self, pixels: Tensor, reconstruction: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
+        """Returns the reconstruction loss, a mean over pixels and channels."""
+        if self.options.loss == "logit_laplace":
+            return logit_laplace(map_pixels(pixels), location, log_scale)
+        difference = 2 * (reconstruction - pixels)  # of pixels in [-1, 1]
+        return difference.square().mean() if self.options.loss == "mse" else difference.abs().mean()
+
+    def _regularisation(self, logits: Tensor, progress: Progress) -> Tensor:
+        """Returns the terms on the code distributions, relative to a mean over pixels and channels."""
+        options = self.options
+        shares = logits.softmax(-1)  # (B, h, w, V)
+        doubt = torch.special.entr(shares).sum(-1).mean()
+        usage = torch.special.entr(shares.mean((0, 1, 2))).sum()
+        # KL(p | uniform) = ln V - H(p). DALL-E sums it over cells and divides by pixels and channels.
+        ramp = cosine(0.0, 1.0, progress.step / (options.kl_steps or progress.total_steps))
+        shape = self.tokenizer.shape
+        kl_weight = options.kl_weight * ramp / (shape.channels * shape.downsample**2)
+        kl = math.log(self.tokenizer.vocab_size) - doubt
+        return options.doubt_penalty * doubt - options.usage_bonus * usage + kl_weight * kl
+
+    def export(self) -> dict[str, nn.Module]:
+        return {"tokenizer": self.tokenizer}
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """Returns the first images above their reconstructions."""
+        pixels = to_unit(batch.views["image"][:_PICTURES])
+        rows = torch.stack([pixels, self.tokenizer.decode(self.tokenizer.encode(pixels))])  # (2, B, C, H, W)
+        return {"reconstructions": rows.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)}  # (C, 2 * H, B * W)
+
+    def state_info(self) -> Mapping[str, Any]:
+        return {
+            "vocab_size": self.tokenizer.vocab_size,
+            "codes_used": 1 - float(dead_codes(self.usage, _DEAD_SHARE).float().mean()),
+            "perplexity": float(perplexity(self.usage)),
+        }
+
+
+def gumbel_softmax(logits: Tensor, tau: float, straight_through: bool) -> Tensor:
+    """Draws a relaxed one-hot sample for each cell, from torch's global generator.
+
+    Args:
+        logits: (..., V) float32.
+        tau: temperature; towards 0 the sample becomes one-hot.
+        straight_through: True = one-hot, with the gradient of the relaxed sample.
+
+    Returns:
+        (..., V) float32, summing to 1.
+    """
+    noise = torch.empty_like(logits).exponential_().log().neg()
+    soft = ((logits + noise) / tau).softmax(-1)
+    if not straight_through:
+        return soft
+    hard = torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0)
+    return hard + soft - soft.detach()
+
+
+def logit_laplace(pixels: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
+    """Returns the mean negative log-likelihood of pixels in (0, 1) (Ramesh et al. 2021, 3.1).
+
+    Args:
+        pixels: (B, C, H, W), already mapped to [eps, 1 - eps].
+        location, log_scale: mu and ln b of the logit of each pixel, both (B, C, H, W).
+    """
+    distance = (torch.logit(pixels) - location).abs() * (-log_scale).exp()
+    return (distance + log_scale + (2 * pixels * (1 - pixels)).log()).mean()
+
+
+def cosine(start: float, end: float, fraction: float) -> float:
+    """Returns the value of a cosine from `start` to `end` at `fraction`, which is cut at 1."""
+    return end + (start - end) * (1 + math.cos(math.pi * min(fraction, 1.0))) / 2

@@ -1,0 +1,81 @@
+"""Options of this plugin's parts. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from ssl_core.api import Options
+
+
+class KMeansOptions(Options):
+    """k-means on small windows of the image."""
+
+    vocab_size: int = Field(512, ge=2)
+    """Codes. With a checkpoint, the checkpoint's."""
+    window: int | None = Field(None, ge=1)
+    """Pixels of the square window around each patch cell; None = the cell itself. With a checkpoint, the checkpoint's."""
+    whiten: bool = True
+    """Normalise each window's contrast, whiten it (PCA) and keep its direction only, so that codes stand for
+    structure and not for brightness. With a checkpoint, as it was fitted."""
+    images: int = Field(20_000, ge=1)
+    """Most training images it is fitted on."""
+    iterations: int = Field(10, ge=1)
+    """Rounds of k-means."""
+    size: int | None = Field(None, ge=4)
+    """Pixels of the image it sees, a multiple of the backbone's patches per side; None = what the backbone sees."""
+    checkpoint: Path | None = None
+    """Run folder or exported file of one that was fitted before; None = fit on the training images first."""
+
+
+class DvaeOptions(Options):
+    """A discrete VAE. What is None follows from the backbone and the number of training images."""
+
+    vocab_size: int | None = Field(None, ge=2)
+    """Codes; None = 8192 from a million training images on, 2048 from 100,000, 512 from 10,000, else 256.
+    With a checkpoint, the checkpoint's, as for the rest of its architecture."""
+    hidden: int | None = Field(None, ge=8, multiple_of=4)
+    """Channels before the first halving, doubled at each, at most eightfold; None = 256 from a million training images
+    on, else 128."""
+    blocks: int | None = Field(None, ge=1)
+    """Residual blocks at each resolution; None = 2 from 100,000 training images on, else 1."""
+    stem: Literal[1, 2, 4] | None = None
+    """Pixels per side that the first convolution takes at a stride, at most `downsample`: 1 is DALL-E's, and 4 about ten
+    times faster; None = 1 from a million training images on, 2 from 100,000, else 4."""
+    downsample: Literal[2, 4, 8, 16] | None = None
+    """Pixels of its view per token and side; None = 8 for a backbone with patches of 8 pixels or more, else 4, or 2
+    below that; without a backbone 8 for images above 64 pixels, else 4."""
+    logits: Literal["cosine", "linear"] = "cosine"
+    """How codes are scored: cosine to a codebook with a learnt scale, or DALL-E's 1x1 convolution."""
+    checkpoint: Path | None = None
+    """Run folder or exported file of a trained one; None = train it on the same images first."""
+
+
+class DvaeTrainingOptions(Options):
+    """The loss of the discrete VAE. The defaults keep a small one alive; the recipe `dalle` has the paper's."""
+
+    loss: Literal["mse", "l1", "logit_laplace"] = "mse"
+    """Reconstruction loss: on pixels in [-1, 1], or the paper's logit-Laplace likelihood."""
+    tau_start: float = Field(1.0, gt=0)
+    """Temperature of the Gumbel-softmax at the start."""
+    tau_end: float = Field(0.25, gt=0)
+    """Temperature at the end of a cosine."""
+    tau_steps: int | None = Field(None, ge=1)
+    """Updates of that cosine; None = the whole run."""
+    straight_through: bool = True
+    """Decode one code per cell and pass the gradient of the soft mixture."""
+    kl_weight: float = Field(0.0, ge=0)
+    """The paper's beta: weight of KL(codes | uniform), summed over cells, beside the loss summed over pixels."""
+    kl_steps: int | None = Field(None, ge=1)
+    """Updates over which `kl_weight` rises from 0 in a cosine; None = the whole run."""
+    usage_bonus: float = Field(0.05, ge=0)
+    """Weight of the entropy of the mean code distribution, which is rewarded: use every code."""
+    doubt_penalty: float = Field(0.04, ge=0)
+    """Weight of the mean entropy of the code distributions, which is penalised: be certain of each."""
+    kmeans_start: bool = True
+    """Start the codebook from k-means on the first batch's encodings. Only for cosine logits."""
+    restart_dead: bool = True
+    """Move codes that are hardly used to encodings of the current batch. Only for cosine logits."""
+    restart_every: int = Field(25, ge=1)
+    """Updates between two restarts; none happen in the last fifth of a run."""
