@@ -67,9 +67,8 @@ class Augment(Transform):
                 crops[owner] = [
                     self._draw(image.size, views[owner].scale, generator) for _ in range(views[owner].count)
                 ]
-            result[name] = torch.stack(
-                [self._cut(image, crop, view) for crop in crops[owner][: view.count]]
-            )  # (count, 3, size, size)
+            cut = [self._cut(image, crop, view) for crop in crops[owner][: view.count]]
+            result[name] = torch.stack(cut) if len(cut) > 1 else cut[0][None]  # (count, 3, size, size)
         return result
 
     def _draw(self, size: tuple[int, int], scale: tuple[float, float] | None, rng: random.Random) -> Crop:

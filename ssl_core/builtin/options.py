@@ -83,3 +83,16 @@ class RandomMaskerOptions(Options):
     """Share of the patches that is hidden."""
     count: int | None = Field(None, ge=1)
     """Number of hidden patches, in place of `ratio`."""
+
+
+class TimmVitOptions(Options):
+    """Any of timm's ViTs, untrained."""
+
+    model: str = "vit_base"
+    """`vit_tiny` to `vit_huge`, or timm's name of a ViT, DeiT or BEiT: `deit3_small_patch16_224`."""
+    patch_size: int | None = Field(None, ge=1)
+    """Pixels a patch is high and wide; None = the model's own."""
+    drop_path: float = Field(0.0, ge=0, lt=1)
+    """Chance that a residual branch is skipped in the last block; it grows linearly from 0 in the first."""
+    dynamic: bool = False
+    """Take images of any size, by resizing the positions. Not for BEiTs."""

@@ -10,7 +10,27 @@ from ssl_core.builtin.options import (
     StoredOptions,
     TexturesOptions,
     TimmDatasetOptions,
+    TimmVitOptions,
 )
+from ssl_core.builtin.vit_names import SHORT_NAMES
+
+
+@hookimpl
+def register_backbones() -> list[Component]:
+    return [
+        Component(
+            kind="backbone",
+            name="vit",
+            summary="any of timm's ViTs, DeiTs and BEiTs, by timm's name or a short one",
+            target="ssl_core.builtin.vit:TimmVit",
+            options=TimmVitOptions,
+            names=tuple(SHORT_NAMES),
+            name_option="model",
+            answers="ssl_core.builtin.vit_names:is_timm_vit",
+            provides=("cls", "drop_tokens"),
+            references=("ViT (Dosovitskiy et al. 2020), arXiv 2010.11929",),
+        )
+    ]
 
 
 @hookimpl

@@ -35,5 +35,7 @@ class RandomMasker(Masker):
     def sample(self, grid: Grid, rng: random.Random, batch_rng: random.Random) -> Mask:
         patches = grid[0] * grid[1]
         hidden = np.zeros(patches, dtype=bool)
-        hidden[rng.sample(range(patches), self.max_hidden(grid))] = True
+        # The order of random 64-bit keys is a uniform permutation, several times faster than `rng.sample`.
+        keys = np.frombuffer(rng.randbytes(8 * patches), dtype="<u8")
+        hidden[np.argsort(keys)[: self.max_hidden(grid)]] = True
         return Mask(hidden.reshape(1, *grid))  # (1, h, w)

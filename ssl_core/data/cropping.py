@@ -90,4 +90,5 @@ def center_view(image: Image.Image, size: int, crop_fraction: float = 0.875) -> 
 
 def to_tensor(image: Image.Image) -> Tensor:
     """Returns an RGB image as (3, H, W) uint8, contiguous."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()  # (3, H, W)
+    pixels = np.frombuffer(image.tobytes(), dtype=np.uint8).reshape(image.height, image.width, 3)
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())  # (3, H, W)

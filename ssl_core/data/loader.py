@@ -155,6 +155,8 @@ class TrainingLoader:
             collate_fn=_as_is,
             pin_memory=pin_memory,
             worker_init_fn=_start_worker,
+            # Else the DataLoader draws a number from the global generator, which the model may be using.
+            generator=torch.Generator(),
         )
 
     def __len__(self) -> int:
