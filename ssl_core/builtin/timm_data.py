@@ -107,7 +107,7 @@ class TimmSource(DataSource):
         self._options = options
         if not rest:
             raise UsageError(
-                "dataset 'timm' needs a name with its prefix: --data hfds/NAME, torch/NAME, tfds/NAME or wds/NAME"
+                "dataset 'timm' needs a name with a prefix: --data hfds/NAME, torch/NAME, tfds/NAME or wds/NAME"
             )
         if self._prefix == "torch":
             _check_torch_name(rest.lower())
