@@ -27,6 +27,7 @@ from ssl_core.plugins.hookspecs import hookimpl
 if TYPE_CHECKING:
     from ssl_core.cli.console import run_command
     from ssl_core.config.sections import RuntimeOptions
+    from ssl_core.config.docstrings import option_help
     from ssl_core.config.validate import validate_options
     from ssl_core.config.values import parse_settings
     from ssl_core.contracts.backbone import Backbone, Features
@@ -99,6 +100,7 @@ _LAZY = {
     "mean_over_processes": "ssl_core.reduce",
     "median_size": "ssl_core.data.facts",
     "open_source": "ssl_core.training",
+    "option_help": "ssl_core.config.docstrings",
     "patch_grid": "ssl_core.patches",
     "parse_settings": "ssl_core.config.values",
     "random_crop_box": "ssl_core.data.cropping",

@@ -16,7 +16,7 @@ class Options(BaseModel):
     """
 
     # defer_build: a validator is made when it is first needed, so that a command that lists parts starts sooner.
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class NoOptions(Options):

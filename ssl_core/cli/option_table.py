@@ -7,10 +7,11 @@ import types
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from ssl_core.config.docstrings import option_help
 from ssl_core.config.merge import Setting
 from ssl_core.config.messages import dotted
 from ssl_core.options import Options
@@ -51,6 +52,7 @@ def option_rows(options: type[Options], section: str, settings: Mapping[str, Set
         settings: values that lie over the defaults.
     """
     rows = []
+    help_texts = option_help(options)
     for key, field in options.model_fields.items():
         setting = (settings or {}).get(key)
         if setting is not None:
@@ -59,7 +61,7 @@ def option_rows(options: type[Options], section: str, settings: Mapping[str, Set
             value, origin = None, "required"
         else:
             value, origin = field.get_default(call_default_factory=True), "default"
-        help_text = " ".join((field.description or "").split())
+        help_text = help_texts.get(key, "")
         rows.append(
             OptionRow(dotted(section, key), type_name(field.annotation), value, origin, bounds(field), help_text)
         )
@@ -92,6 +94,8 @@ def format_value(value: Any) -> str:
 def type_name(annotation: Any) -> str:
     """Returns a type in words: "whole number or none", "a | b", "3 numbers"."""
     origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return type_name(inner[0])
     if origin is Literal:
         return " | ".join(map(str, inner))
     if origin in (Union, types.UnionType):
