@@ -26,8 +26,8 @@ from ssl_core.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from ssl_core.cli.console import run_command
-    from ssl_core.config.sections import RuntimeOptions
     from ssl_core.config.docstrings import option_help
+    from ssl_core.config.sections import RuntimeOptions
     from ssl_core.config.validate import validate_options
     from ssl_core.config.values import parse_settings
     from ssl_core.contracts.backbone import Backbone, Features
