@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ class StreamedImages(ImageSet):
         self._images: list[Image.Image] = []
         self._labels: list[int] = []
         held = 0
-        for image, label, *_ in stream:
+        for image, label in _checked(stream, name):
             image = to_rgb(image)
             held += 3 * image.width * image.height
             if held > _STREAM_LIMIT:
@@ -189,6 +190,18 @@ def _labels(dataset: Any) -> np.ndarray | None:
         values = [entry[0] for entry in getattr(dataset, "index", ())]  # INaturalist
     labels = np.asarray(values)
     return labels.astype(np.int64) if labels.dtype.kind in "iu" and labels.ndim == 1 else None
+
+
+def _checked(stream: Any, name: str) -> Iterator[tuple[Image.Image, int]]:
+    items = iter(stream)
+    while True:
+        try:
+            image, label, *_ = next(items)
+        except StopIteration:
+            return
+        except Exception as error:  # each of the libraries behind it raises its own
+            raise DataError(f"{name}: the stream broke: {' '.join(str(error).split())[:300]}") from None
+        yield image, label
 
 
 def _rgb(image: Image.Image) -> Image.Image:

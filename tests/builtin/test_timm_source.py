@@ -105,6 +105,11 @@ def test_torch_sets(monkeypatch, tmp_path):
         images.read(1)
 
 
+def broken_stream():
+    yield Image.new("RGB", (3, 2)), 0
+    raise ValueError("no key")
+
+
 def test_streams_are_kept_in_memory(monkeypatch):
     stream = [(Image.fromarray(np.full((2, 3), n, np.uint8)), n % 2) for n in range(4)]
     images = StreamedImages(iter(stream), "wds/x")
@@ -115,5 +120,7 @@ def test_streams_are_kept_in_memory(monkeypatch):
     monkeypatch.setattr(timm_data, "_STREAM_LIMIT", 50)
     with pytest.raises(DataError, match="kept in memory"):
         StreamedImages(iter(stream), "wds/x")
+    with pytest.raises(DataError, match="wds/x: the stream broke: no key"):
+        StreamedImages(broken_stream(), "wds/x")
     with pytest.raises(DataError, match="empty"):
         StreamedImages(iter([]), "wds/x")
