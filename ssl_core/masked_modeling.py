@@ -115,8 +115,9 @@ class MaskedModeling(Method):
         patches = self.grid[0] * self.grid[1]
         if targets.shape[1] != patches:
             raise UsageError(
-                f"tokenizer '{self.names['tokenizer']}' gives {_places(targets.shape[1])} targets, backbone "
-                f"'{self.names['backbone']}' has {self.grid[0]}x{self.grid[1]} patches; set data.image_size or tokenizer.size"
+                f"tokenizer '{self.names['tokenizer']}' gives {_places(targets.shape[1])} targets, "
+                f"backbone '{self.names['backbone']}' has {self.grid[0]}x{self.grid[1]} patches; "
+                "set data.image_size or tokenizer.size"
             )
         return targets
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import torch
+
 from ssl_beit.backbone import BeitVit
 from ssl_beit.masker import BlockMasker
 from ssl_beit.options import BeitVitOptions, BlockMaskerOptions

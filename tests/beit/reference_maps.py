@@ -1,4 +1,4 @@
-"""Our weights under the names of other implementations."""
+"""Our weights under the names of transformers. (timm uses ours.)"""
 
 from __future__ import annotations
 
@@ -51,8 +51,3 @@ def to_transformers(method: nn.Module) -> dict[str, Tensor]:
         else:
             state[layer + _BLOCK_TO_TRANSFORMERS[inner]] = value
     return state
-
-
-def to_timm(backbone: nn.Module) -> dict[str, Tensor]:
-    """Returns the backbone's parameters as `timm.models.beit.Beit` names them."""
-    return {name: value.detach() for name, value in backbone.named_parameters()}

@@ -6,6 +6,7 @@ import pytest
 import torch
 from beit_parts import beit_method, random_batch, randomise
 from reference_maps import to_transformers
+
 from ssl_core.api import Progress
 
 VOCAB, IMAGES = 96, 3

@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 
 import torch
-from ssl_core.api import Backbone, BuildContext, Features, Grid, UsageError, patch_grid
 from torch import Tensor, nn
 
 from ssl_beit.block import NORM_EPS, Block
 from ssl_beit.options import BeitVitOptions
 from ssl_beit.relative_position import RelativePositionBias
+from ssl_core.api import Backbone, BuildContext, Features, Grid, UsageError, patch_grid
 
 SIZES = {
     "vit_tiny": (192, 12, 3, 16),

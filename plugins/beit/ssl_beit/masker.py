@@ -6,9 +6,9 @@ import math
 import random
 
 import numpy as np
-from ssl_core.api import BuildContext, Grid, Mask, Masker, UsageError
 
 from ssl_beit.options import BlockMaskerOptions
+from ssl_core.api import BuildContext, Grid, Mask, Masker, UsageError
 
 _ATTEMPTS = 10
 _REFERENCE_BLOCK, _REFERENCE_PATCHES = 16, 196

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field
+
 from ssl_core.api import Options
 
 
@@ -31,7 +32,8 @@ class BeitVitOptions(Options):
     model: Literal["vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge"] = "vit_base"
     """Size: width, depth and heads."""
     variant: Literal["beit+", "plain"] = "beit+"
-    """`beit+`: a relative-position bias shared by all blocks, and LayerScale. `plain`: absolute positions only, as in the paper's main tables."""
+    """`beit+`: a relative-position bias shared by all blocks, and LayerScale. `plain`: absolute
+    positions only, as in the paper's main tables."""
     patch_size: int | None = Field(None, ge=1)
     """Pixels a patch is high and wide; None = 16, or 14 for vit_huge."""
     width: int | None = Field(None, ge=1)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ssl_core.api import Component, MaskedModelingOptions, hookimpl
-
 from ssl_beit.options import BeitVitOptions, BlockMaskerOptions, TwoViewOptions
 from ssl_beit.recipes import PRESET, RECIPES
+from ssl_core.api import Component, MaskedModelingOptions, hookimpl
 
 _PAPER = ("BEiT (Bao et al. 2021), arXiv 2106.08254",)
 

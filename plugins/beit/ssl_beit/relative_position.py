@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from ssl_core.api import Grid
 from torch import Tensor, nn
+
+from ssl_core.api import Grid
 
 _ALIGNMENT = 8
 

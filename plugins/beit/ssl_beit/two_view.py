@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 
 import torch
 from PIL import Image, ImageEnhance
-from ssl_core.api import BuildContext, Transform, ViewSpec, crop_and_resize, random_crop_box, to_tensor
 from torch import Tensor
 
 from ssl_beit.options import TwoViewOptions
+from ssl_core.api import BuildContext, Transform, ViewSpec, crop_and_resize, random_crop_box, to_tensor
 
 _ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 
@@ -36,7 +36,7 @@ class TwoView(Transform):
             name: torch.stack(
                 [
                     to_tensor(crop_and_resize(image, box, spec.size, spec.interpolation))
-                    for box in boxes[spec.crop_of or name]
+                    for box in boxes[spec.crop_of or name][: spec.count]
                 ]
             )  # (count, 3, size, size)
             for name, spec in views.items()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from ssl_core.api import MaskBatch
 from torch import Tensor, nn
+
+from ssl_core.api import MaskBatch
 
 
 class CodeStatistics(nn.Module):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from ssl_core.api import BuildContext, Features, Head, MaskBatch, UsageError
 from torch import Tensor, nn
 
+from ssl_core.api import BuildContext, Features, Head, MaskBatch, UsageError
 from ssl_heads.code_statistics import CodeStatistics
 from ssl_heads.hidden_places import hidden_features, hidden_targets, masked_mean
 from ssl_heads.options import CodeHeadOptions

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ssl_core.api import Features, MaskBatch, UsageError
 from torch import Tensor
+
+from ssl_core.api import Features, MaskBatch, UsageError
 
 
 def hidden_features(features: Features, mask: MaskBatch, head: str) -> Tensor:
@@ -29,7 +30,7 @@ def hidden_features(features: Features, mask: MaskBatch, head: str) -> Tensor:
 
 
 def hidden_targets(targets: Tensor, mask: MaskBatch) -> Tensor:
-    """Returns the targets of the hidden patches: (B * M * K) of ids (B, N), or (B * M * K, Dt) of vectors (B, N, Dt)."""
+    """Returns the targets of the hidden patches: (B * M * K) of ids (B, N), (B * M * K, Dt) of vectors (B, N, Dt)."""
     return _take(targets, mask)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field
+
 from ssl_core.api import Options
 
 
@@ -12,7 +13,8 @@ class CodeHeadOptions(Options):
     """How the output layer starts."""
 
     init_std: float = Field(0.02, gt=0)
-    """Standard deviation of the weights' initial normal distribution, cut off at one standard deviation; biases start at 0."""
+    """Standard deviation of the weights' initial normal distribution, cut off at one standard deviation;
+    biases start at 0."""
 
 
 class RegressionHeadOptions(Options):
@@ -23,4 +25,5 @@ class RegressionHeadOptions(Options):
     beta: float = Field(1.0, gt=0)
     """Difference at which `smooth_l1` turns from quadratic to linear."""
     init_std: float = Field(0.02, gt=0)
-    """Standard deviation of the weights' initial normal distribution, cut off at one standard deviation; biases start at 0."""
+    """Standard deviation of the weights' initial normal distribution, cut off at one standard deviation;
+    biases start at 0."""

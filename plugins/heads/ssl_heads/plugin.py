@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ssl_core.api import Component, hookimpl
-
 from ssl_heads.options import CodeHeadOptions, RegressionHeadOptions
 
 

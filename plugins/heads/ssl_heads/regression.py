@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from ssl_core.api import BuildContext, Features, Head, MaskBatch, UsageError
 from torch import Tensor, nn
 
+from ssl_core.api import BuildContext, Features, Head, MaskBatch, UsageError
 from ssl_heads.hidden_places import hidden_features, hidden_targets, masked_mean
 from ssl_heads.options import RegressionHeadOptions
 
