@@ -46,12 +46,12 @@ def named_recipes(selection: Selection) -> tuple[Recipe, ...] | None:
     method = selection.method.component
     text = selection.recipe
     if selection.resolved is not None:
-        if text is not None:
+        if text not in (None, "auto"):
             raise UsageError(
                 f"recipe: '{text}' would change nothing: the config file is resolved, with its recipes in it"
             )
         return ()
-    if text is None:
+    if text in (None, "auto"):
         return None
     if text.lower() == "none":
         return ()

@@ -14,6 +14,7 @@ from ssl_core.config.messages import dotted
 from ssl_core.config.recipes import DataFacts, choose_recipes
 from ssl_core.config.request import Request
 from ssl_core.config.run_config import Part, RunConfig
+from ssl_core.config.sections import TrainOptions
 from ssl_core.config.select import Selection, fill, help_hint, look_up, select
 from ssl_core.config.values import parse_value
 from ssl_core.errors import ConfigError, SslError
@@ -139,7 +140,7 @@ def _check(selection: Selection, layers: tuple[Layer, ...]) -> _Checked:
         options[section], settings[section], found = build(merged, section, classes)
         problems += [problem.line for problem in found]
     train = options["train"]
-    if train is not None and train.epochs is None and train.steps is None:
+    if isinstance(train, TrainOptions) and train.epochs is None and train.steps is None:
         problems.append("train.epochs: how long? Give train.epochs or train.steps")
     problems += check_capabilities(selection.method, parts, selection.registry)
     if problems:

@@ -97,8 +97,8 @@ class GeneralOptions(Options):
 
     seed: int = Field(0, ge=0)
     """Of everything random: the order of the images, crops, masks and the first weights."""
-    recipe: str | None = None
-    """Recipe to apply in place of those that fit by themselves, or several, with commas; `none` = no recipe."""
+    recipe: str | None = "auto"
+    """`auto` = every recipe that fits the data and the backbone; or a name, or several with commas; `none` = no recipe."""
 
 
 class TokenizerTrainOptions(Options):

@@ -168,14 +168,15 @@ def _load_file(manager: pluggy.PluginManager, path: Path) -> Plugin:
     if not path.is_file():
         raise PluginError(f"--plugin {path}: no such file")
     spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
-    if spec is None or spec.loader is None:
+    loader = None if spec is None else spec.loader
+    if spec is None or loader is None:
         raise PluginError(f"--plugin {path}: not a Python file; its name must end in .py")
     _refuse_shadowing(path)
 
     def load() -> ModuleType:
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module  # so that targets are found and classes can be pickled to the data workers
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
         return module
 
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

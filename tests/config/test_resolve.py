@@ -120,6 +120,7 @@ def test_a_recipe_by_name_stands_in_for_those_that_fit():
     assert settle(PHOTOS, {"recipe": "base-only"}).recipes == ("base-only",)
     assert settle(PHOTOS, {"recipe": "small-images, base-only"}).recipes == ("small-images", "base-only")
     assert settle(PHOTOS, {"recipe": "none"}).recipes == ()
+    assert settle(PHOTOS, {"recipe": "auto"}).recipes == ("large-images",)
 
 
 def test_a_recipe_may_choose_a_part_unless_the_user_does():
