@@ -98,7 +98,7 @@ class GeneralOptions(Options):
     seed: int = Field(0, ge=0)
     """Of everything random: the order of the images, crops, masks and the first weights."""
     recipe: str | None = "auto"
-    """`auto` = every recipe that fits the data and the backbone; or a name, or several with commas; `none` = no recipe."""
+    """`auto` = every recipe that fits the data and the backbone; else a name, several with commas, or `none`."""
 
 
 class TokenizerTrainOptions(Options):
