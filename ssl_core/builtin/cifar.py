@@ -94,7 +94,7 @@ class CifarSource(DataSource):
         return ArrayImages(pixels, labels, tuple(names.decode().split()))
 
     def describe(self) -> str:
-        return f"{self.archive.name}: 50,000 + 10,000 images, 32x32 pixels"
+        return f"{self.archive.name} (32x32)"
 
     def _read(self, names: list[str]) -> list[bytes]:
         archive = self.archive

@@ -37,7 +37,7 @@ class DigitsSource(DataSource):
         return ArrayImages(pixels, digits.target[chosen], tuple(str(name) for name in digits.target_names))
 
     def describe(self) -> str:
-        return "digits: 1,797 handwritten digits, 16x16 pixels, from scikit-learn"
+        return "digits (handwritten, 10 classes, 16x16, from scikit-learn)"
 
 
 def _enlarge(image: np.ndarray) -> np.ndarray:

@@ -50,7 +50,7 @@ class FashionMnistSource(DataSource):
         return ArrayImages(images, labels.astype(np.int64), _CLASSES)
 
     def describe(self) -> str:
-        return "fashion_mnist: 60,000 + 10,000 images, 28x28 pixels"
+        return "fashion_mnist (10 classes, 28x28)"
 
     def _find(self, name: str) -> Path:
         for folder in (self._home, self._home / _FOLDER, _DEBIAN):

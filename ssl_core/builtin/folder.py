@@ -103,10 +103,10 @@ class FolderSource(DataSource):
         return self._open[split]
 
     def describe(self) -> str:
-        images = self.open("train")
-        kind = "unlabelled" if images.classes is None else f"{len(images.classes):,} classes"
+        classes = self.open("train").classes
+        kind = "unlabelled" if classes is None else f"{len(classes):,} classes"
         others = f", also {' and '.join(self.splits[1:])}" if len(self.splits) > 1 else ""
-        return f"{self._path}: {len(images):,} images, {kind}{others}"
+        return f"{self._path} ({kind}{others})"
 
     def _scan(self, split: str) -> FolderImages:
         folder = self._folders[split]

@@ -43,7 +43,7 @@ class TexturesSource(DataSource):
 
     def describe(self) -> str:
         options = self._options
-        return f"textures: {options.images:,} generated images, {len(_FAMILIES)} classes, {options.size}x{options.size}"
+        return f"textures (generated, {len(_FAMILIES)} classes, {options.size}x{options.size})"
 
 
 @lru_cache(maxsize=4)

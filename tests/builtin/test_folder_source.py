@@ -42,7 +42,7 @@ def test_flat_folder_is_unlabelled(tmp_path):
     assert labels(images) == [-1, -1, -1]
     assert images.read(1).getpixel((0, 0)) == (10, 20, 30)
     assert images.size(0) == (6, 4)
-    assert data.describe() == f"{tmp_path}: 3 images, unlabelled"
+    assert data.describe() == f"{tmp_path} (unlabelled)"
 
 
 def test_class_folders_however_deep(tmp_path):
@@ -54,7 +54,7 @@ def test_class_folders_however_deep(tmp_path):
         "cat/2.png": 1,
         "cat/x/1.png": 1,
     }
-    assert data.describe() == f"{tmp_path}: 3 images, 2 classes"
+    assert data.describe() == f"{tmp_path} (2 classes)"
 
 
 @pytest.mark.parametrize("extra", ["loose.png", None])
