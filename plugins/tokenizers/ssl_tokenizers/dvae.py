@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from ssl_core.api import (
     BuildContext,
     CheckpointError,
@@ -14,12 +17,8 @@ from ssl_core.api import (
     Stage,
     Tokenizer,
     ViewSpec,
-    find_export,
-    read_export,
 )
-from torch import Tensor, nn
-from torch.nn import functional as F
-
+from ssl_tokenizers.checkpoint import read_tokenizer
 from ssl_tokenizers.dvae_network import Decoder, Encoder, NetworkShape
 from ssl_tokenizers.options import DvaeOptions
 
@@ -62,13 +61,13 @@ class DvaeTokenizer(Tokenizer):
         super().__init__()
         self.options = options
         grid = context.grid if "backbone" in context.parts else None
-        state = None
-        if options.checkpoint is not None:
-            values, state = _read(options.checkpoint)
+        state = _read(options.checkpoint) if options.checkpoint is not None else None
         architecture = state["architecture"].tolist() if state is not None else _choose(options, context)
         self.vocab_size, channels, hidden, blocks, self.downsample, stem, cosine = architecture
         if channels != context.channels:
-            raise CheckpointError(f"{options.checkpoint}: trained on {channels} colour channels, the images have {context.channels}")
+            raise CheckpointError(
+                f"{options.checkpoint}: trained on {channels} colour channels, the images have {context.channels}"
+            )
         self.cosine = bool(cosine)
         self.shape = NetworkShape(channels, hidden, blocks, self.downsample, stem)
         self.size = grid[0] * self.downsample if grid else context.image_size
@@ -146,8 +145,7 @@ class DvaeTokenizer(Tokenizer):
             "tokenizer.logits": "cosine" if self.cosine else "linear",
         }
         run = stage.train("tokenizers:dvae", settings)
-        _, state = _read(run)
-        self._load(state, run)
+        self._load(_read(run), run)
 
     def _load(self, state: Mapping[str, Tensor], path: Path) -> None:
         try:
@@ -167,12 +165,8 @@ def to_pixels(location: Tensor) -> Tensor:
     return (location.sigmoid() - PIXEL_EPS) / (1 - 2 * PIXEL_EPS)
 
 
-def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
-    file = find_export(path, "tokenizer")
-    values, state = read_export(file)
-    if state.get("architecture", torch.empty(0)).numel() != 7:
-        raise CheckpointError(f"{file}: holds {values.get('component', 'another part')}, not a discrete VAE (tokenizers:dvae)")
-    return values, state
+def _read(path: Path) -> dict[str, Tensor]:
+    return read_tokenizer(path, ("architecture",), "a discrete VAE (tokenizers:dvae)")
 
 
 def _choose(options: DvaeOptions, context: BuildContext) -> list[int]:
@@ -187,7 +181,9 @@ def _choose(options: DvaeOptions, context: BuildContext) -> list[int]:
     else:
         downsample = 8 if context.image_size > 64 else 4
     if options.stem is not None and options.stem > downsample:
-        raise ConfigError([f"tokenizer.stem={options.stem} is larger than tokenizer.downsample={downsample}; give at most that"])
+        raise ConfigError(
+            [f"tokenizer.stem={options.stem} is larger than tokenizer.downsample={downsample}; give at most that"]
+        )
     return [
         options.vocab_size or vocab_size,
         context.channels,

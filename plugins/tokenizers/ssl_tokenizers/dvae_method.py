@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from ssl_core.api import Batch, BuildContext, Method, Progress, StepOutput, ViewSpec, to_unit
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.nn import functional as F
 
+from ssl_core.api import Batch, BuildContext, Method, Progress, StepOutput, ViewSpec, to_unit
 from ssl_tokenizers.clustering import fit_kmeans
 from ssl_tokenizers.codebook import code_counts, dead_codes, perplexity
 from ssl_tokenizers.dvae import DvaeTokenizer, map_pixels, to_pixels
@@ -52,7 +51,9 @@ class DvaeTraining(Method):
         vocab_size = self.tokenizer.vocab_size
         self.register_buffer("usage", torch.full((vocab_size,), 1 / vocab_size))
         self.usage: Tensor
-        self._start_codebook = options.kmeans_start and self.tokenizer.cosine and self.tokenizer.options.checkpoint is None
+        self._start_codebook = (
+            options.kmeans_start and self.tokenizer.cosine and self.tokenizer.options.checkpoint is None
+        )
         self._encodings: Tensor | None = None  # of this step, where `after_step` will need them
         self._seed = context.seed
 
@@ -141,9 +142,12 @@ class DvaeTraining(Method):
     def _regularisation(self, logits: Tensor, progress: Progress) -> Tensor:
         """Returns the terms on the code distributions, relative to a mean over pixels and channels."""
         options = self.options
-        shares = logits.softmax(-1)  # (B, h, w, V)
-        doubt = torch.special.entr(shares).sum(-1).mean()
-        usage = torch.special.entr(shares.mean((0, 1, 2))).sum()
+        # Not `entr`: its gradient is infinite where a share underflows to 0.
+        log_shares = logits.log_softmax(-1)  # (B, h, w, V)
+        shares = log_shares.exp()
+        doubt = -(shares * log_shares).sum(-1).mean()
+        mean_shares = shares.mean((0, 1, 2))  # (V,)
+        usage = -(mean_shares * (mean_shares + 1e-12).log()).sum()
         # KL(p | uniform) = ln V - H(p). DALL-E sums it over cells and divides by pixels and channels.
         ramp = cosine(0.0, 1.0, progress.step / (options.kl_steps or progress.total_steps))
         shape = self.tokenizer.shape
@@ -179,7 +183,8 @@ def gumbel_softmax(logits: Tensor, tau: float, straight_through: bool) -> Tensor
     Returns:
         (..., V) float32, summing to 1.
     """
-    noise = torch.empty_like(logits).exponential_().log().neg()
+    # -log(-log u); `exponential_` would say it shorter, and takes ten times as long on a CPU.
+    noise = torch.rand_like(logits).clamp_(1e-20).log_().neg_().log_().neg_()
     soft = ((logits + noise) / tau).softmax(-1)
     if not straight_through:
         return soft

@@ -53,7 +53,8 @@ class Block(nn.Module):
         widths = (width_in, inner, inner, inner, width_out)
         self.gain = gain
         self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, kernel, padding=kernel // 2) for a, b, kernel in zip(widths, widths[1:], kernels, strict=False)
+            nn.Conv2d(a, b, kernel, padding=kernel // 2)
+            for a, b, kernel in zip(widths, widths[1:], kernels, strict=False)
         )
         self.skip = nn.Identity() if width_in == width_out else nn.Conv2d(width_in, width_out, 1)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
+
 from ssl_core.api import (
     BuildContext,
     CheckpointError,
@@ -11,16 +14,15 @@ from ssl_core.api import (
     Stage,
     Tokenizer,
     ViewSpec,
-    find_export,
-    read_export,
 )
-from torch import Tensor
-from torch.nn import functional as F
-
+from ssl_tokenizers.checkpoint import read_tokenizer
 from ssl_tokenizers.clustering import assign, fit_kmeans, sum_by_code
 from ssl_tokenizers.codebook import code_counts, perplexity, used_share
 from ssl_tokenizers.options import KMeansOptions
 from ssl_tokenizers.windows import extract_windows, normalise_contrast, whitening
+
+_NEEDS = ("fitted", "centroids", "cells", "mean")
+"""Tensors by which a checkpoint of this tokenizer is known."""
 
 _DIRECTIONS = 64
 """Most principal directions that are kept of a whitened window. The rest is mostly noise."""
@@ -58,11 +60,17 @@ class KMeansTokenizer(Tokenizer):
         self.train_images = context.train_images
         self.size = options.size or context.image_size
         cell = self._cell_of(context) if "backbone" in context.parts else None
-        state = _read_checkpoint(options) if options.checkpoint else None
+        state = (
+            read_tokenizer(options.checkpoint, _NEEDS, "a k-means tokenizer (tokenizers:kmeans)")
+            if options.checkpoint
+            else None
+        )
         if state is not None:
             self._take_shapes_from(state, cell)
         elif cell is None:
-            raise ConfigError(["tokenizers:kmeans needs a backbone, whose patches it divides images into, or tokenizer.checkpoint"])
+            raise ConfigError(
+                ["tokenizers:kmeans needs a backbone, whose patches it divides images into, or tokenizer.checkpoint"]
+            )
         else:
             self.cell = cell
             self.channels = context.channels
@@ -72,13 +80,13 @@ class KMeansTokenizer(Tokenizer):
         self._check_window()
         self._make_buffers()
         if state is not None:
-            self.load_state_dict(state)
+            self._load(state)
 
     def _cell_of(self, context: BuildContext) -> int:
         h, w = context.grid
         if self.size % h or self.size % w:
             raise ConfigError(
-                [f"tokenizer.size={self.size} does not divide into the backbone's {h}x{w} patches; give a multiple of {h}"]
+                [f"tokenizer.size={self.size} does not divide into {h}x{w} patches; give {self.size // h * h or h}"]
             )
         return self.size // h
 
@@ -88,15 +96,26 @@ class KMeansTokenizer(Tokenizer):
         self.whiten = "projection" in state
         if cell is not None and cell != self.cell:
             raise CheckpointError(
-                f"{self.options.checkpoint}: fitted for cells of {self.cell} pixels, and the backbone's patches are {cell} at "
-                f"tokenizer.size={self.size}; give tokenizer.size={self.size // cell * self.cell}, or fit a new one"
+                f"{self.options.checkpoint}: fitted for cells of {self.cell} pixels, and the backbone's patches are "
+                f"{cell} at tokenizer.size={self.size}; give tokenizer.size={self.size // cell * self.cell}"
             )
+
+    def _load(self, state: dict[str, Tensor]) -> None:
+        try:
+            self.load_state_dict(state)
+        except RuntimeError as error:
+            message = " ".join(str(error).split())
+            raise CheckpointError(f"{self.options.checkpoint}: damaged: {message}") from None
 
     def _check_window(self) -> None:
         if self.window < self.cell:
-            raise ConfigError([f"tokenizer.window={self.window} is smaller than a patch cell of {self.cell} pixels; give at least that"])
+            raise ConfigError(
+                [f"tokenizer.window={self.window} is smaller than a patch cell; give at least {self.cell}"]
+            )
         if (self.window - self.cell + 1) // 2 >= self.size:
-            raise ConfigError([f"tokenizer.window={self.window} reaches too far beyond images of {self.size} pixels; give a smaller one"])
+            raise ConfigError(
+                [f"tokenizer.window={self.window} reaches too far beyond images of {self.size} pixels; give less"]
+            )
 
     def _make_buffers(self) -> None:
         values = self.channels * self.window**2
@@ -129,7 +148,9 @@ class KMeansTokenizer(Tokenizer):
         images = max(1, _MAX_VALUES // (h * w * self.mean.numel()))
         with torch.autocast(pixels.device.type, enabled=False):
             ids = [
-                assign(self._describe(extract_windows(part.float(), self.cell, self.window).flatten(0, 1)), self.centroids)
+                assign(
+                    self._describe(extract_windows(part.float(), self.cell, self.window).flatten(0, 1)), self.centroids
+                )
                 for part in pixels.split(images)
             ]
         return torch.cat(ids).view(-1, h, w)  # (B, h, w)
@@ -187,15 +208,9 @@ class KMeansTokenizer(Tokenizer):
         """Keeps each code's mean cell for `decode`; a code without windows shows the mean of all."""
         before = (self.window - self.cell) // 2
         inner = slice(before, before + self.cell)
-        cells = windows.view(-1, self.channels, self.window, self.window)[:, :, inner, inner].flatten(1)  # (n, C * cell^2)
+        cells = windows.view(-1, self.channels, self.window, self.window)[:, :, inner, inner].flatten(
+            1
+        )  # (n, C * cell^2)
         means = sum_by_code(cells, ids, self.vocab_size) / counts[:, None].clamp_min(1)
         means = torch.where(counts[:, None] > 0, means, cells.mean(0))
         self.cells.copy_(means.view_as(self.cells))
-
-
-def _read_checkpoint(options: KMeansOptions) -> dict[str, Tensor]:
-    file = find_export(options.checkpoint, "tokenizer")
-    values, state = read_export(file)
-    if not {"cells", "centroids", "mean", "fitted"} <= state.keys():
-        raise CheckpointError(f"{file}: holds {values.get('component', 'another part')}, not a k-means tokenizer (tokenizers:kmeans)")
-    return state

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
+
 from ssl_core.api import Options
 
 
@@ -15,7 +16,7 @@ class KMeansOptions(Options):
     vocab_size: int = Field(512, ge=2)
     """Codes. With a checkpoint, the checkpoint's."""
     window: int | None = Field(None, ge=1)
-    """Pixels of the square window around each patch cell; None = the cell itself. With a checkpoint, the checkpoint's."""
+    """Pixels of the square window around each patch cell; None = the cell itself. As fitted, with a checkpoint."""
     whiten: bool = True
     """Normalise each window's contrast, whiten it (PCA) and keep its direction only, so that codes stand for
     structure and not for brightness. With a checkpoint, as it was fitted."""
@@ -41,7 +42,7 @@ class DvaeOptions(Options):
     blocks: int | None = Field(None, ge=1)
     """Residual blocks at each resolution; None = 2 from 100,000 training images on, else 1."""
     stem: Literal[1, 2, 4] | None = None
-    """Pixels per side that the first convolution takes at a stride, at most `downsample`: 1 is DALL-E's, and 4 about ten
+    """Pixels per side that the first convolution takes at a stride, at most `downsample`: 1 is DALL-E's, 4 is about ten
     times faster; None = 1 from a million training images on, 2 from 100,000, else 4."""
     downsample: Literal[2, 4, 8, 16] | None = None
     """Pixels of its view per token and side; None = 8 for a backbone with patches of 8 pixels or more, else 4, or 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ssl_core.api import Component, hookimpl
-
 from ssl_tokenizers.options import DvaeOptions, DvaeTrainingOptions, KMeansOptions
 from ssl_tokenizers.recipes import DVAE_RECIPES, DVAE_SETTINGS
 
