@@ -25,7 +25,9 @@ from ssl_core.plugins.component import API_VERSION, Component, Recipe, When
 from ssl_core.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from ssl_core.cli.arguments import Parser
     from ssl_core.cli.console import run_command
+    from ssl_core.cli.option_table import format_rows, option_rows
     from ssl_core.config.docstrings import option_help
     from ssl_core.config.sections import RuntimeOptions
     from ssl_core.config.validate import validate_options
@@ -79,6 +81,7 @@ _LAZY = {
     "Method": "ssl_core.contracts.method",
     "Normalize": "ssl_core.pixels",
     "ParamGroup": "ssl_core.contracts.method",
+    "Parser": "ssl_core.cli.arguments",
     "Progress": "ssl_core.contracts.method",
     "Registry": "ssl_core.plugins.registry",
     "RuntimeOptions": "ssl_core.config.sections",
@@ -96,12 +99,14 @@ _LAZY = {
     "crop_and_resize": "ssl_core.data.cropping",
     "ema_update": "ssl_core.ema",
     "find_export": "ssl_core.loading",
+    "format_rows": "ssl_core.cli.option_table",
     "load": "ssl_core.loading",
     "mean_over_processes": "ssl_core.reduce",
     "median_size": "ssl_core.data.facts",
     "open_source": "ssl_core.training",
     "option_help": "ssl_core.config.docstrings",
     "patch_grid": "ssl_core.patches",
+    "option_rows": "ssl_core.cli.option_table",
     "parse_settings": "ssl_core.config.values",
     "random_crop_box": "ssl_core.data.cropping",
     "read_export": "ssl_core.loading",
