@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ssl_benchmarks.baselines import RAW_PIXELS, RawPixels, majority_accuracy
 from ssl_benchmarks.bootstrap import accuracy_interval
+from ssl_benchmarks.device import evaluation_device
 from ssl_benchmarks.features import BackboneFeatures, Embedder, Extracted, extract, spec_of
 from ssl_benchmarks.options import KnnOptions
 from ssl_benchmarks.search import CandidateSearch, Neighbours, nearest, unit_rows
@@ -25,9 +26,7 @@ from ssl_core.api import (
     DataError,
     DataSource,
     Evaluator,
-    RuntimeOptions,
     build_untrained,
-    choose_device,
 )
 
 _HEADLINE_K = 20
@@ -56,7 +55,7 @@ class KnnEvaluator(Evaluator):
             NumericError: features that are not finite.
         """
         options = self._options
-        device = choose_device(RuntimeOptions(device=options.device, precision=options.precision))
+        device = evaluation_device(options.device, options.precision)
         splits = labelled_splits(data, options.train_split, options.test_split)
         embedders: dict[str, Embedder] = {"model": BackboneFeatures(backbone, device, options.feature, options.layer)}
         if options.baselines:
@@ -149,7 +148,7 @@ class KnnEvaluator(Evaluator):
         if splits.queries is None:
             queries = bank
             notes.append(
-                f"leave-one-out: '{splits.bank_name}' is the only labelled split, so each image is searched in the others"
+                f"leave-one-out: '{splits.bank_name}' is bank and queries, each image is compared with the others"
             )
         else:
             indices = labelled_indices(splits.queries)

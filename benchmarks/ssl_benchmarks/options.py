@@ -19,9 +19,9 @@ class KnnOptions(Options):
     feature: Literal["mean", "cls", "cls+mean"] = "mean"
     """`mean` of the patch tokens, the `cls` token, or both side by side."""
     layer: int | None = None
-    """Block whose output is read, 0-based, negative from the end, before the final norm; None = after the final norm."""
+    """Block whose output is read before the final norm, 0-based, negative from the end; None = after the final norm."""
     backend: Literal["auto", "faiss", "torch"] = "auto"
-    """Who searches; the answers are the same. `auto` = faiss, or torch where faiss does not work."""
+    """Who searches; the answers are the same. `auto` = torch on a GPU, faiss on a CPU, or torch where faiss fails."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` = CUDA where there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -12,7 +12,7 @@ def register_evaluators() -> list[Component]:
         Component(
             kind="evaluator",
             name="knn",
-            summary="k nearest neighbours on frozen features, beside random initialisation, raw pixels and the majority class",
+            summary="k nearest neighbours on frozen features, beside random initialisation and raw pixels",
             target="ssl_benchmarks.knn:KnnEvaluator",
             options=KnnOptions,
             references=(

@@ -2,10 +2,10 @@
 
 Matrix products in float32 depend on the library, the number of threads and the place of a row in a
 block, so equal images may differ in the last bit, and a tie falls anyhow. Hence two stages: a
-backend fetches more candidates than are needed, by float32 similarity; these are ranked again by
-their float64 similarity rounded to float32, ties to the lowest row of the bank. Where the
-candidates cannot be shown to hold all the answers (many duplicates, collapsed features), the whole
-bank is searched in float64.
+backend fetches more candidates than are needed, by float32 similarity; those that are too close to
+each other to tell are ranked again by their float64 similarity rounded to float32, ties to the
+lowest row of the bank. Where the candidates cannot be shown to hold all the answers (many
+duplicates, collapsed features), the whole bank is searched in float64.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Neighbours:
     """The nearest rows of the bank, nearest first.
 
     Attributes:
-        similarities: (Q, k) float32 cosines, descending.
+        similarities: (Q, k) float32 cosines, descending, exact up to the backend's error.
         ids: (Q, k) int64 rows of the bank; equal similarities in ascending order.
     """
 
@@ -117,31 +117,40 @@ def _nearest_rows(search: CandidateSearch, bank: Tensor, queries: Tensor, k: int
     count = min(len(bank), k + SPARE_CANDIDATES + (exclude is not None))
     rough, ids = search.candidates(queries, count)  # (Q, count)
     last = rough[:, -1]
-    ids = ids.sort(dim=1).values
-    exact = _similarities(bank, queries, ids)
+    similarities = _settle_close_ones(bank, queries, rough, ids, 2 * search.error)
     if exclude is not None:
-        exact = exact.masked_fill(ids == exclude[:, None], _EXCLUDED)
-    exact, order = exact.sort(dim=1, descending=True, stable=True)
-    similarities, ids = exact[:, :k], ids.gather(1, order)[:, :k]  # (Q, k)
+        similarities = similarities.masked_fill(ids == exclude[:, None], _EXCLUDED)
+    ids, by_id = ids.sort(dim=1)
+    similarities, order = similarities.gather(1, by_id).sort(dim=1, descending=True, stable=True)
+    similarities, ids = similarities[:, :k], ids.gather(1, order)[:, :k]  # (Q, k)
     if count < len(bank):
-        # Whatever was not fetched has at most the last rough similarity, give or take its error.
-        doubtful = (last + search.error >= similarities[:, -1]).nonzero().flatten()
+        # Whatever was not fetched has at most the last rough similarity, give or take the errors of both.
+        doubtful = (last + 2 * search.error >= similarities[:, -1]).nonzero().flatten()
         if len(doubtful):
             rows = None if exclude is None else exclude[doubtful]
             ids[doubtful] = found = _search_in_float64(bank, queries[doubtful], k, rows)
-            similarities[doubtful] = _similarities(bank, queries[doubtful], found)
+            pairs = doubtful.repeat_interleave(k)
+            similarities[doubtful] = _similarities(bank, queries, found.flatten(), pairs).view(-1, k)
     return Neighbours(similarities, ids)
 
 
-def _similarities(bank: Tensor, queries: Tensor, ids: Tensor) -> Tensor:
-    """Returns the float64 similarities of queries (Q, D) to their rows (Q, m) of the bank, rounded to float32: (Q, m)."""
-    # Few rows at a time: the gathered vectors should stay in the CPU's cache.
-    budget = 2**26 if bank.is_cuda else 2**20
-    rows = max(1, budget // (ids.shape[1] * bank.shape[1]))
-    found = torch.empty(ids.shape, dtype=torch.float32, device=bank.device)
-    for start, block in _blocks(queries, rows):
-        vectors = bank[ids[start : start + rows]].double()  # (rows, m, D)
-        found[start : start + rows] = torch.bmm(vectors, block.double()[:, :, None])[:, :, 0].float()  # (rows, m)
+def _settle_close_ones(bank: Tensor, queries: Tensor, rough: Tensor, ids: Tensor, close: float) -> Tensor:
+    """Returns `rough` (Q, m), descending, with the exact value wherever the next one is `close`."""
+    near = rough[:, :-1] - rough[:, 1:] <= close  # (Q, m - 1)
+    ambiguous = F.pad(near, (0, 1)) | F.pad(near, (1, 0))  # (Q, m)
+    settled = rough.clone()
+    settled[ambiguous] = _similarities(bank, queries, ids[ambiguous], ambiguous.nonzero()[:, 0])
+    return settled
+
+
+def _similarities(bank: Tensor, queries: Tensor, ids: Tensor, rows: Tensor) -> Tensor:
+    """Returns the exact similarities, rounded to float32, of pairs (p,): `ids` of the bank, `rows` of the queries."""
+    pairs = max(1, (2**26 if bank.is_cuda else 2**20) // bank.shape[1])  # on a CPU they should stay in its cache
+    found = torch.empty(len(ids), device=bank.device)
+    for start in range(0, len(ids), pairs):
+        end = start + pairs
+        products = bank[ids[start:end]].double() * queries[rows[start:end]]  # (pairs, D)
+        found[start:end] = products.sum(1).float()
     return found
 
 

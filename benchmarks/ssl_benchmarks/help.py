@@ -1,0 +1,36 @@
+"""The help of `ssl-eval`: which evaluators there are, and the options of one. Imports no torch."""
+
+from __future__ import annotations
+
+from ssl_core.api import Component, Parser, Registry, format_rows, option_rows
+
+_WIDTH = 110
+
+
+def help_text(parser: Parser, registry: Registry, evaluator: Component | None) -> str:
+    """Returns the help.
+
+    Args:
+        parser: of the command, for its flags.
+        registry: where the evaluators are found.
+        evaluator: the one whose options are shown; None = list them all.
+    """
+    name = "EVALUATOR" if evaluator is None else evaluator.name
+    lines = [
+        f"usage: ssl-eval {name} CKPT [--data PATH_OR_NAME] [flags] [key=value ...]",
+        "",
+        "Puts a number on a trained backbone. CKPT is a run folder, or the backbone.safetensors of its export/.",
+        "",
+    ]
+    if evaluator is None:
+        lines.append("evaluators (ssl-eval EVALUATOR --help shows the options of one):")
+        for match in registry.components("evaluator"):
+            lines.append(f"  {match.component.name:<22} {match.component.summary}")
+    else:
+        lines += [f"{name}: {evaluator.summary}", *(f"  {reference}" for reference in evaluator.references), ""]
+        lines += ["options:", *format_rows(option_rows(evaluator.options, ""), _WIDTH)]
+    lines += ["", "flags:"]
+    for action in parser.flags():
+        flag = f"{action.option_strings[0]} {action.metavar or ''}"
+        lines.append(f"  {flag:<22} {action.help}")
+    return "\n".join(lines)
