@@ -46,7 +46,7 @@ def _pair(variant: str, std: float):
 
 def _reference_output(reference, method, batch):
     hidden = batch.mask.hidden[:, 0]
-    codes = method.tokenizer.targets(batch.views, method.grid)
+    codes = method.target.targets(batch.views, method.grid)
     return reference(batch.views["image"], bool_masked_pos=hidden, labels=codes[hidden])
 
 

@@ -34,7 +34,7 @@ def _pixels(size: int = SIZE) -> torch.Tensor:
         ("deit_tiny_distilled_patch16_224", 2),
         ("deit3_small_patch16_224", 1),
         ("vit_small_patch14_reg4_dinov2", 5),
-        ("vit_small_patch16_36x1_224", 1),
+        ("vit_xsmall_patch16_clip_224", 1),
         ("vit_base_patch16_siglip_gap_224", 0),
         ("beit_base_patch16_224", 1),
     ],

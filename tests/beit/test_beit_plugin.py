@@ -1,0 +1,92 @@
+"""What the plugin registers: parts that can be built, and recipes whose options exist."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from ssl_beit.recipes import PRESET, RECIPES
+from ssl_core.api import Registry
+from ssl_core.config.sections import SECTIONS
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return Registry.load()
+
+
+def test_registering_imports_no_torch():
+    code = "import sys, ssl_beit.plugin, ssl_heads.plugin; assert not {'torch', 'numpy', 'timm'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("method", "beit"),
+        ("backbone", "beit:vit"),
+        ("masker", "beit:block"),
+        ("transform", "beit:two_view"),
+        ("head", "heads:mim"),
+        ("head", "heads:regression"),
+        ("backbone", "core:vit"),
+    ],
+)
+def test_targets_exist(registry, kind, name):
+    assert callable(registry.find(name, kind).component.load())
+
+
+def test_short_names_mean_beits_own_vit(registry):
+    match = registry.find("vit_small", "backbone", prefer="beit:vit")
+    assert (match.qualified, match.settings) == ("beit:vit", {"model": "vit_small"})
+    assert registry.find("deit3_base_patch16_224", "backbone").qualified == "core:vit"
+
+
+@pytest.mark.parametrize("settings", [PRESET, *(recipe.settings for recipe in RECIPES)])
+def test_every_setting_is_an_option_of_the_default_parts(registry, settings):
+    method = registry.find("beit", "method").component
+    slots = {**method.slots, "tokenizer": settings.get("tokenizer", "tokenizers:kmeans")}
+    kinds = {"backbone": "backbone", "tokenizer": "tokenizer", "masker": "masker", "transform": "transform"}
+    for key in settings.keys() - {"tokenizer"}:
+        section, option = key.split(".")
+        options = SECTIONS.get(section) or registry.find(slots[section], kinds[section]).component.options
+        assert option in options.model_fields, key
+
+
+def _settings(size: int, backbone: str = "vit_base", demonstration: bool = False) -> dict:
+    """Returns the preset with every recipe that fits, as the engine layers them."""
+    settings = dict(PRESET)
+    for recipe in RECIPES:
+        when = recipe.when
+        fits = when.image_size[0] <= size <= when.image_size[1]
+        if fits and (not when.backbones or backbone in when.backbones) and (demonstration or not when.demonstration):
+            settings |= recipe.settings
+    return settings
+
+
+def test_recipes_follow_the_size_of_the_images():
+    sizes = {20: 32, 40: 32, 41: 64, 80: 64, 81: 128, 160: 128, 161: 224, 500: 224}
+    assert {size: _settings(size)["data.image_size"] for size in sizes} == sizes
+    for size in sizes:
+        settings = _settings(size)
+        patch_size = settings.get("backbone.patch_size", 16)
+        assert settings["data.image_size"] % patch_size == 0
+        assert settings["data.image_size"] // patch_size in (8, 14)
+
+
+def test_imagenet_recipes_are_the_papers():
+    base, large = _settings(400), _settings(400, "vit_large")
+    assert round(base["masker.ratio"] * 196) == 75
+    assert (base["optim.clip_grad"], large["optim.clip_grad"]) == (3.0, 1.0)
+    assert (base["train.epochs"], base["train.batch_size"], base["optim.lr"]) == (800, 2048, 1.5e-3)
+    assert "tokenizer" not in base
+    assert large["backbone.init_values"] == 1e-5
+
+
+def test_demonstration_is_short():
+    tiny = _settings(32, "vit_tiny", demonstration=True)
+    base = _settings(32, "vit_base", demonstration=True)
+    assert tiny["tokenizer"] == "tokenizers:kmeans"
+    assert tiny["tokenizer.window"] == 4
+    assert base["train.steps"] < tiny["train.steps"]
