@@ -42,7 +42,7 @@ class MaskedModeling(Method):
         super().__init__()
         self.options = options
         self.backbone = context.backbone
-        self.tokenizer = context.target
+        self.target = context.target
         self.masker = context.masker
         self.head = context.head
         self.names = {slot: context.names.get(slot, type(part).__name__) for slot, part in context.parts.items()}
@@ -52,7 +52,7 @@ class MaskedModeling(Method):
         self.hidden_patches = self.masker.max_hidden(self.grid)
 
         image = ViewSpec(context.image_size)
-        tokens = self.tokenizer.view(image, self.grid)
+        tokens = self.target.view(image, self.grid)
         self.views = {"image": image} if tokens is None else {"image": image, "tokens": tokens}
 
         self.mask_token: nn.Parameter | None = None
@@ -61,8 +61,7 @@ class MaskedModeling(Method):
             nn.init.trunc_normal_(token, std=options.init_std, a=-options.init_std, b=options.init_std)
             self.mask_token = nn.Parameter(token)
 
-        self.tokenizer.bind(self.backbone)
-        self.tokenizer.requires_grad_(False).eval()
+        self.target.requires_grad_(False).eval()
 
     def _check_parts(self) -> None:
         masker, backbone = self.names["masker"], self.names["backbone"]
@@ -93,7 +92,7 @@ class MaskedModeling(Method):
 
     def train(self, mode: bool = True) -> MaskedModeling:
         super().train(mode)
-        self.tokenizer.eval()
+        self.target.eval()
         return self
 
     def training_step(self, batch: Batch, progress: Progress) -> StepOutput:
@@ -111,7 +110,7 @@ class MaskedModeling(Method):
 
     def _targets(self, batch: Batch) -> Tensor:
         with torch.no_grad():
-            targets = self.tokenizer.targets(batch.views, self.grid)
+            targets = self.target.targets(batch.views, self.grid)
         patches = self.grid[0] * self.grid[1]
         if targets.shape[1] != patches:
             raise UsageError(
@@ -128,7 +127,7 @@ class MaskedModeling(Method):
         return batch.mask
 
     def after_step(self, progress: Progress) -> None:
-        self.tokenizer.after_step(self.backbone, progress)
+        self.target.after_step(self.backbone, progress)
 
     def export(self) -> dict[str, nn.Module]:
         return {"backbone": self.backbone}
@@ -150,13 +149,13 @@ class MaskedModeling(Method):
             ids = self._predicted_ids(batch, image, mask)
         finally:
             self.train(training)
-        decoded = self.tokenizer.decode(ids.unflatten(1, self.grid)) if ids is not None else None
+        decoded = self.target.decode(ids.unflatten(1, self.grid)) if ids is not None else None
         hidden = mask.hidden.any(dim=1).unflatten(1, self.grid)  # (B, h, w)
         return {"reconstruction": picture_sheet(image, hidden, decoded)}
 
     def _predicted_ids(self, batch: Batch, image: Tensor, mask: MaskBatch) -> Tensor | None:
         """Returns the codes (B, N) of the image with the hidden ones replaced by the head's guesses."""
-        if not isinstance(self.tokenizer, Tokenizer) or not self.tokenizer.can_decode:
+        if not isinstance(self.target, Tokenizer) or not self.target.can_decode:
             return None
         guesses = self.head.predict(self._encode(image, mask), mask)
         if guesses is None:
@@ -172,8 +171,8 @@ class MaskedModeling(Method):
 
     def state_info(self) -> Mapping[str, Any]:
         info: dict[str, Any] = {"grid": list(self.grid), "hidden_patches": self.hidden_patches}
-        if isinstance(self.tokenizer, Tokenizer):
-            info["vocab_size"] = self.tokenizer.vocab_size
+        if isinstance(self.target, Tokenizer):
+            info["vocab_size"] = self.target.vocab_size
         return info
 
 

@@ -240,8 +240,7 @@ def _new_folder(config: RunConfig, out: Path | None, overwrite: bool, processes:
         name = config.method.match.component.name
         backbone = config.parts.get("backbone")
         if backbone is not None:
-            component = backbone.match.component
-            name += f"-{backbone.match.settings.get(component.name_option or '', component.name)}"
+            name += f"-{backbone.written_name}"
         out = RunFolder.next_free(name)
     return RunFolder.create(out, overwrite) if processes.first else RunFolder(out)
 

@@ -24,6 +24,12 @@ class Part:
         option = match.component.name_option
         return cls(replace(match, settings={} if option is None else {option: getattr(options, option)}), options)
 
+    @property
+    def written_name(self) -> str:
+        """The name as a person would write it: `vit_base` for a member of a family, else the component's own."""
+        component = self.match.component
+        return str(self.match.settings.get(component.name_option or "", component.name))
+
     def as_dict(self) -> dict[str, Any]:
         """Returns its qualified name and its options as plain values."""
         return {"name": self.match.qualified, **self.options.model_dump(mode="json")}

@@ -74,6 +74,9 @@ class Method(nn.Module, ABC):
         views: the named views that a sample is turned into.
         masker: samples `batch.mask`; None for methods without masks.
         grid: the backbone's patches in the view `image`; None without a masker.
+        backbone: what is trained, where there is one.
+        target: what is predicted, where that is a part. Before training the engine makes it ready
+            (`TargetSource.prepare`) and binds it to the backbone.
     """
 
     views: dict[str, ViewSpec]

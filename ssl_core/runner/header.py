@@ -49,8 +49,7 @@ def _model(session: Session, method: Method) -> str:
     for slot in ("backbone", "tokenizer", "masker", "head"):
         part = session.config.parts.get(slot)
         if part is not None:
-            name = str(part.match.settings.get(part.match.component.name_option or "", part.match.component.name))
-            words.append(f"{slot} {name}")
+            words.append(f"{slot} {part.written_name}")
     if method.masker is not None and method.grid is not None:
         height, width = method.grid
         words.append(f"{method.masker.max_hidden(method.grid)} of {height * width} patches hidden")

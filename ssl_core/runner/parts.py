@@ -10,7 +10,7 @@ from ssl_core.config.run_config import RunConfig
 from ssl_core.contracts.context import BuildContext
 from ssl_core.contracts.method import Method
 from ssl_core.data.seeding import torch_seed
-from ssl_core.errors import UsageError
+from ssl_core.patches import patch_grid
 
 BUILD_ORDER = ("backbone", "tokenizer", "masker", "head")
 
@@ -34,6 +34,7 @@ def build_method(config: RunConfig, train_images: int) -> Method:
         train_images=train_images,
         seed=config.seed,
         parts=parts,
+        names={slot: part.written_name for slot, part in config.parts.items()},
     )
     for place, slot in enumerate(BUILD_ORDER):
         if slot in config.parts:
@@ -42,16 +43,6 @@ def build_method(config: RunConfig, train_images: int) -> Method:
             part = config.parts[slot]
             parts[slot] = part.match.component.load()(part.options, context)
             if slot == "backbone":
-                _check_divisible(image_size, parts[slot].patch_size)
+                patch_grid(image_size, parts[slot].patch_size)  # refuses what does not divide
     torch.manual_seed(torch_seed(config.seed, "build", "method"))
     return config.method.match.component.load()(config.method.options, context)
-
-
-def _check_divisible(image_size: int, patch_size: int) -> None:
-    if image_size % patch_size:
-        below = image_size // patch_size * patch_size
-        sizes = f"{below} or {below + patch_size}" if below else str(patch_size)
-        raise UsageError(
-            f"data.image_size={image_size} is not divisible by backbone.patch_size={patch_size}; "
-            f"set data.image_size to {sizes}, or another patch size"
-        )

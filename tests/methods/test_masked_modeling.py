@@ -186,20 +186,19 @@ def test_drop_takes_several_masks_an_image():
 
 def test_targets_come_without_gradient_from_a_frozen_source():
     method = _method()
-    assert method.tokenizer.bound == [method.backbone]
     method.train()
-    assert not method.tokenizer.training
-    assert not method.tokenizer.dropout.training
+    assert not method.target.training
+    assert not method.target.dropout.training
     assert method.head.training
     batch = _batch(method)
     method(batch, PROGRESS)
     targets = method.head.seen[1]
     assert targets.shape == (3, N)
-    assert torch.equal(targets, method.tokenizer.encode(batch.views["tokens"]).flatten(1))
+    assert torch.equal(targets, method.target.encode(batch.views["tokens"]).flatten(1))
     trained = {name for group in method.param_groups() for name in group.names}
-    assert trained == {name for name, _ in method.named_parameters() if not name.startswith("tokenizer.")}
+    assert trained == {name for name, _ in method.named_parameters() if not name.startswith("target.")}
     method.after_step(PROGRESS)
-    assert method.tokenizer.steps == 1
+    assert method.target.steps == 1
     assert method.export() == {"backbone": method.backbone}
 
 
@@ -255,7 +254,7 @@ def test_pictures_show_image_mask_and_reconstruction():
     assert (masked[:, hidden] == 0.5).all()
     torch.testing.assert_close(masked[:, PATCH:], image[:, PATCH:])
     torch.testing.assert_close(decoded[:, :2], torch.ones(3, 2, SIZE))  # guessed: the brightest code
-    codes = method.tokenizer.encode(batch.views["tokens"])[0, 3].float() / (VOCAB - 1)
+    codes = method.target.encode(batch.views["tokens"])[0, 3].float() / (VOCAB - 1)
     torch.testing.assert_close(decoded[0, -1, 1::PATCH], codes, atol=0.2, rtol=0)
     assert method.training
 
