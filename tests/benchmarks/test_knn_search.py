@@ -50,6 +50,23 @@ def test_neighbours_are_those_of_a_stable_sort_in_float64(backend, duplicates, e
     np.testing.assert_allclose(found.similarities.numpy(), similarities, rtol=0, atol=1e-6)
 
 
+class NoisySearch(TorchSearch):
+    """A backend that is off by up to its error."""
+
+    def candidates(self, queries, count):
+        self.error = 1e-3
+        similarities = queries @ self._bank.T
+        similarities += (torch.rand(similarities.shape, generator=torch.Generator().manual_seed(0)) - 0.5) * 1.9e-3
+        return similarities.topk(count, dim=1)
+
+
+@pytest.mark.parametrize("duplicates", [0, 30, 240])
+def test_a_rough_backend_gives_the_same_neighbours(duplicates):
+    bank, queries = _features(400, 24, seed=1, duplicates=duplicates), _features(50, 24, seed=2)
+    found = nearest(NoisySearch(bank), bank, queries, 20)
+    np.testing.assert_array_equal(found.ids.numpy(), _by_definition(bank, queries, 20)[1])
+
+
 def test_blocks_do_not_change_the_answer(monkeypatch):
     bank, queries = _features(500, 16, seed=3, duplicates=200), _features(70, 16, seed=4)
     whole = nearest(TorchSearch(bank), bank, queries, 10)
