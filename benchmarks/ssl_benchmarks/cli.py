@@ -78,7 +78,8 @@ def _evaluate(
     backbone = load(checkpoint, registry)
     spec = backbone.spec
     assert spec is not None  # `load` sets it
-    data = data or spec.data
+    if data is None:
+        data, data_settings = spec.data, {**spec.data_settings, **data_settings}
     source = open_source(data, registry, data_settings)
     if folder is not None:
         _make_writable(folder)
