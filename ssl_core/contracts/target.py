@@ -78,7 +78,8 @@ class TargetSource(nn.Module, ABC):
     def bind(self, backbone: Backbone) -> None:
         """Called once before training, for sources that follow the backbone (an EMA teacher).
 
-        Keep a copy: the backbone itself, as a submodule of the source, would be frozen with it.
+        Keep a copy whose parameters need no gradient; the backbone itself, as a submodule of the source,
+        would be put into eval mode with it.
         """
 
     def after_step(self, backbone: Backbone, progress: Progress) -> None:
