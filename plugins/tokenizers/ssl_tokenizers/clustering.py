@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_MAX_SCORES = 2**22
-"""Scores of points against centroids that are held at once."""
+_CPU_SCORES, _GPU_SCORES = 2**20, 2**26
+"""Scores of points against centroids that are held at once: on a CPU what fits into its cache."""
 
 
 def assign(points: Tensor, centroids: Tensor) -> Tensor:
@@ -21,7 +21,7 @@ def assign(points: Tensor, centroids: Tensor) -> Tensor:
     """
     # |p - c|^2 / 2 = |p|^2 / 2 - (p . c - |c|^2 / 2): the first term does not change the order.
     offset = centroids.square().sum(1).neg() / 2  # (V,)
-    rows = max(1, _MAX_SCORES // len(centroids))
+    rows = _rows_at_once(points, len(centroids))
     return torch.cat([torch.addmm(offset, part, centroids.T).argmax(1) for part in points.split(rows)])  # (n,)
 
 
@@ -34,7 +34,7 @@ def sum_by_code(points: Tensor, ids: Tensor, vocab_size: int) -> Tensor:
     sums = points.new_zeros(vocab_size, points.shape[1])
     if not points.is_cuda:
         return sums.index_add_(0, ids, points)
-    rows = max(1, _MAX_SCORES // vocab_size)
+    rows = _rows_at_once(points, vocab_size)
     for part, codes in zip(points.split(rows), ids.split(rows), strict=True):
         sums += torch.nn.functional.one_hot(codes, vocab_size).T.to(points.dtype) @ part  # (V, d)
     return sums
@@ -63,6 +63,10 @@ def fit_kmeans(points: Tensor, vocab_size: int, iterations: int, generator: torc
         others = points[_draw(len(points), vocab_size, generator, points.device)]
         centroids = torch.where(counts > 0, means, others)  # (V, d)
     return centroids
+
+
+def _rows_at_once(points: Tensor, vocab_size: int) -> int:
+    return max(1, (_GPU_SCORES if points.is_cuda else _CPU_SCORES) // vocab_size)
 
 
 def _draw(n: int, count: int, generator: torch.Generator, device: torch.device) -> Tensor:
