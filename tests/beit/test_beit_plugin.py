@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from ssl_beit.recipes import PRESET, RECIPES
 from ssl_core.api import Registry
 from ssl_core.config.sections import SECTIONS
