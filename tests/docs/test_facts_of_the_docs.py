@@ -58,7 +58,7 @@ def test_named_options_exist(document, registry):
         known[section] = {name for cls in options for name in cls.model_fields}
     for name in set(code_spans(prose(document))) - NO_OPTIONS:
         found = re.match(r"((?:tokenizer\.)?[a-z]+)\.(\w+)(=|$)", name)
-        if found and found[1] in known and not name.endswith((".py", ".json", ".yaml", ".log", ".jsonl")):
+        if found and found[1] in known and not name.endswith((".py", ".json", ".yaml", ".log", ".safetensors")):
             assert found[2] in known[found[1]], name
         general = re.match(r"(seed|recipe)=", name)
         assert general is None or general[1] in GeneralOptions.model_fields
