@@ -79,8 +79,9 @@ def _evaluate(
     spec = backbone.spec
     assert spec is not None  # `load` sets it
     if data is None:
-        data, data_settings = spec.data, {**spec.data_settings, **data_settings}
-    source = open_source(data, registry, data_settings)
+        source = open_source(spec.data, registry, {**spec.data_settings, **data_settings})
+    else:
+        source = open_source(data, registry, data_settings)
     if folder is not None:
         _make_writable(folder)
     context = BuildContext(image_size=spec.image_size, mean=spec.mean, std=spec.std, registry=registry)

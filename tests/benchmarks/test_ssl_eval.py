@@ -21,7 +21,7 @@ def run_folder(tmp_path) -> Path:
     from ssl_core.api import BackboneSpec, Registry, build_untrained, write_export
     from ssl_core.loading import spec_values
 
-    spec = BackboneSpec("toy_plugin:vit", {"width": 8}, SIZE, (0.5,) * 3, (0.25,) * 3, data="shapes")
+    spec = BackboneSpec("toy_plugin:vit", {"width": 8}, SIZE, (0.5,) * 3, (0.25,) * 3, "shapes", {"dataset.size": 32})
     backbone = build_untrained(spec, seed=5, registry=Registry.load(files=[PLUGIN]))
     folder = tmp_path / "run=a"
     write_export(folder / "export" / "backbone.safetensors", backbone.state_dict(), spec_values(spec))
@@ -50,7 +50,8 @@ def test_json_is_the_only_thing_on_stdout(run_folder, opened, capsys):
     assert set(result["metrics"]) == {"knn_5", "knn_20", "knn_20_ci"}
     assert set(result["baselines"]) == {"random_init", "raw_pixels", "majority"}
     assert result["checkpoint"] == str(run_folder)
-    assert opened == [("shapes", {})]  # what the backbone was trained on
+    assert opened == [("shapes", {"dataset.size": 32})]  # what the backbone was trained on
+    assert result["data"] == "memory"
 
 
 def test_the_table_names_every_baseline(run_folder, opened, capsys):
@@ -83,7 +84,8 @@ def test_out_takes_everything_and_a_file_alone_writes_nothing(run_folder, opened
 
 def test_data_and_its_settings_reach_the_data_set(run_folder, opened):
     assert main(["knn", "--data", "other", "dataset.size=64", str(run_folder), *FLAGS]) == 0
-    assert opened == [("other", {"dataset.size": "64"})]
+    assert main(["knn", "dataset.size=16", str(run_folder), *FLAGS]) == 0
+    assert opened == [("other", {"dataset.size": "64"}), ("shapes", {"dataset.size": "16"})]
 
 
 def test_plugins_hear_of_the_result(run_folder, opened, tmp_path):
