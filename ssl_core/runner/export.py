@@ -63,7 +63,7 @@ def _description(config: RunConfig, slot: str, part: nn.Module) -> dict[str, Any
 
 def _absolute(value: Any) -> Any:
     """A path stays right when a later command runs elsewhere."""
-    return str(value.absolute()) if isinstance(value, Path) else value
+    return str(value.expanduser().absolute()) if isinstance(value, Path) else value
 
 
 def _name_of(method: Method, part: nn.Module) -> str:
