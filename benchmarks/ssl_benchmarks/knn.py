@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,9 @@ class KnnEvaluator(Evaluator):
             notes.append(
                 f"{near_duplicates} queries ({share:.1f} %) have a near-duplicate in the bank, which flatters k-NN"
             )
+
+        if "random_init" in results:
+            notes.insert(0, verdict(results["model"], results["random_init"], headline))
 
         protocol = {
             "feature": options.feature,
@@ -186,6 +189,17 @@ class KnnEvaluator(Evaluator):
                 interval = accuracy_interval(correct, len(labels), options.bootstrap, options.seed)
                 scores[f"{headline}_ci"] = [round(bound, 3) for bound in interval]
         return scores
+
+
+def verdict(model: Mapping[str, Any], random_init: Mapping[str, Any], headline: str) -> str:
+    """Returns which number to read against which, and what it says."""
+    ours, theirs = model[headline], random_init[headline]
+    start = f"read {headline} of the model, {ours:.2f}, against random init, {theirs:.2f}: "
+    if ours <= theirs:
+        return start + "not above it, so k-NN sees nothing that was learnt"
+    if model[f"{headline}_ci"][0] <= random_init[f"{headline}_ci"][1]:
+        return start + "above it, but the intervals overlap, so it may be chance"
+    return start + "above it, and the intervals are disjoint"
 
 
 def vote(similarities: Tensor, labels: Tensor, temperature: float, classes: int) -> Tensor:

@@ -12,7 +12,7 @@ from toy_plugin import SIZE, MemorySet, MemorySource, ToyBackbone, ToyOptions
 
 from ssl_benchmarks.bootstrap import accuracy_interval
 from ssl_benchmarks.features import BackboneFeatures, extract
-from ssl_benchmarks.knn import KnnEvaluator
+from ssl_benchmarks.knn import KnnEvaluator, verdict
 from ssl_benchmarks.options import KnnOptions
 from ssl_core.api import (
     BackboneSpec,
@@ -218,3 +218,21 @@ def test_intervals_are_those_of_resampling_answers():
 @pytest.mark.parametrize("written", [5, "5", "5,20", [5, 20]])
 def test_k_may_be_written_as_people_do(written):
     assert KnnOptions(k=written).k[0] == 5
+
+
+@pytest.mark.parametrize(
+    ("model", "random_init", "words"),
+    [
+        ((48.0, [47, 49]), (27.0, [26, 28]), "disjoint"),
+        ((28.0, [27, 29]), (27.0, [26, 28]), "overlap"),
+        ((26.0, [25, 27]), (27.0, [26, 28]), "not above"),
+    ],
+)
+def test_the_verdict_compares_with_random_initialisation(model, random_init, words):
+    scores = [{"knn_20": value, "knn_20_ci": interval} for value, interval in (model, random_init)]
+    assert words in verdict(*scores, "knn_20")
+
+
+def test_the_verdict_is_the_first_note(backbone):
+    assert "against random init" in _run(backbone, _source())["notes"][0]
+    assert _run(backbone, _source(), baselines=False)["baselines"].keys() == {"majority"}
