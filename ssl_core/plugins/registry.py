@@ -81,22 +81,24 @@ class Registry:
         for match in self.components():
             if short in (match.component.name, *match.component.names) and prefix in ("", match.plugin.name):
                 raise UnknownPartError(f"'{name}' is of kind {match.component.kind}, not {what}")
-        allowed = self.names(*kinds) or ["none"]
+        allowed = self.names(*kinds, prefer=prefer) or ["none"]
         qualified = [f"{match.plugin.name}:{match.component.name}" for match in self.components(*kinds)]
         suggestion = did_you_mean(name, qualified if prefix else allowed)
         bad = [f"'{plugin.name}'" for plugin in self.plugins if plugin.state in ("broken", "incompatible")]
         missing = f" Not loaded: {', '.join(bad)}, see `ssl-plugins list`." if bad else ""
         raise UnknownPartError(f"unknown {what} '{name}'.{suggestion} Allowed: {', '.join(allowed)}.{missing}")
 
-    def names(self, *kinds: Kind) -> list[str]:
+    def names(self, *kinds: Kind, prefer: str | None = None) -> list[str]:
         """Returns the names that `find` would take for these kinds: short, or in full where that is ambiguous."""
-        owners: dict[str, list[str]] = {}
+        owners: dict[str, list[Match]] = {}
         for match in self.components(*kinds):
             for name in match.component.names or (match.component.name,):
-                owners.setdefault(name, []).append(match.plugin.name)
-        return [
-            name if len(plugins) == 1 else f"{plugin}:{name}" for name, plugins in owners.items() for plugin in plugins
-        ]
+                owners.setdefault(name, []).append(match)
+        names = []
+        for name, matches in owners.items():
+            clear = len(matches) == 1 or any(match.qualified == prefer for match in matches)
+            names += [name] if clear else [f"{match.plugin.name}:{name}" for match in matches]
+        return names
 
     def _named(self, match: Match, short: str) -> Match:
         component = match.component
