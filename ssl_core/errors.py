@@ -74,7 +74,7 @@ class ResourceError(SslError):
     exit_code = 5
 
 
-class Interrupted(SslError):  # noqa: N818 - it is no error
+class Interrupted(SslError):
     """Stopped by a signal after saving; `--resume` continues (exit code 75)."""
 
     exit_code = 75

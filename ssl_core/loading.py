@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ssl_core.contracts.backbone import Backbone
 from ssl_core.contracts.context import BuildContext
 from ssl_core.contracts.evaluation import BackboneSpec
 from ssl_core.errors import CheckpointError
 from ssl_core.plugins.registry import Registry
+from ssl_core.tensor_file import write_tensors
 
 EXPORT_FORMAT = "ssl-export-1"
 
@@ -72,7 +73,7 @@ def write_export(file: Path, state: Mapping[str, torch.Tensor], values: Mapping[
     file.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     partial = file.with_name(f".tmp-{file.name}")
-    save_file(tensors, partial, metadata={"format": EXPORT_FORMAT})
+    write_tensors(partial, tensors, {"format": EXPORT_FORMAT})
     partial.replace(file)
     partial = file.with_name(f".tmp-{file.stem}.json")
     partial.write_text(json.dumps({"format": EXPORT_FORMAT, **values}, indent=2, default=str) + "\n")

@@ -222,7 +222,7 @@ class StageRuns:
         given |= {f"runtime.{name}": value for name, value in self.config.runtime.model_dump(mode="json").items()}
         request = Request.from_keywords(method=method, data=dataset.match.qualified, settings={**given, **settings})
         images = self.source.open("train")
-        facts = DataFacts(len(images), median_size(images), self._demonstration())
+        facts = DataFacts(len(images), median_size(images), self.config.demonstration)
         config = resolve(select(request, self.registry), facts)
         own, stage = self.config.train, config.train
         chosen = "train.epochs" in settings or "train.steps" in settings
@@ -230,9 +230,6 @@ class StageRuns:
             # A tokenizer that trains longer than the method it serves is never what was meant.
             config = replace(config, train=stage.model_copy(update={"epochs": own.epochs}))
         return config
-
-    def _demonstration(self) -> bool:
-        return any("demonstration" in name for name in self.config.recipes)
 
 
 def _new_folder(config: RunConfig, out: Path | None, overwrite: bool, processes: Processes) -> RunFolder:

@@ -20,7 +20,7 @@ class DataFacts:
     Attributes:
         images: in the training split.
         median_size: median of the shorter side, in pixels.
-        demonstration: no data was given, and the embedded images are used.
+        demonstration: the embedded images are used.
     """
 
     images: int

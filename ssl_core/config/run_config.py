@@ -10,6 +10,9 @@ from ssl_core.config.sections import SECTIONS, DataOptions, LogOptions, OptimOpt
 from ssl_core.options import Options
 from ssl_core.plugins.registry import Match
 
+DEFAULT_PARTS = {"dataset": "core:textures", "transform": "core:augment"}
+"""Slots that every method has, and what fills them unless the method or the user says otherwise."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -62,6 +65,11 @@ class RunConfig:
     tokenizer_train: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
     adjustments: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def demonstration(self) -> bool:
+        """Whether it runs on the embedded images."""
+        return self.parts["dataset"].match.qualified == DEFAULT_PARTS["dataset"]
 
     def as_dict(self) -> dict[str, Any]:
         """Returns plain nested values, as in config.yaml: what `--config` would take again."""

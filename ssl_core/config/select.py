@@ -13,14 +13,11 @@ from ssl_core.config.files import read_config
 from ssl_core.config.layers import Layer, make_layer
 from ssl_core.config.messages import no_slot
 from ssl_core.config.request import Request
-from ssl_core.config.run_config import Part
+from ssl_core.config.run_config import DEFAULT_PARTS, Part
 from ssl_core.config.validate import validate_options
 from ssl_core.errors import ConfigError, DataError, PluginError, SslError, UnknownPartError, UsageError, did_you_mean
 from ssl_core.plugins.component import SLOT_KINDS
 from ssl_core.plugins.registry import Match, Registry
-
-DEFAULT_PARTS = {"dataset": "core:textures", "transform": "core:augment"}
-"""Slots that every method has, and what fills them unless the method or the user says otherwise."""
 
 FOLDER = "core:folder"
 """The data set that `--data some/path` means."""
@@ -37,7 +34,7 @@ class Selection:
         parts: slot -> part, as chosen by the method and the user. A recipe may still replace one
             that the user did not choose.
         layers: rising: the preset, then the file and the command line.
-        demonstration: no data was given.
+        demonstration: the embedded images are used, as they are where no data is given.
     """
 
     registry: Registry
@@ -124,7 +121,8 @@ def choose(request: Request, registry: Registry) -> Selection:
     if errors:
         raise ConfigError(line for error in errors for line in str(error).splitlines())
     parts = fill(slots, defaults, layers)
-    return Selection(registry, method, defaults, parts, layers, demonstration=_last(users, "dataset") is None)
+    demonstration = parts["dataset"].qualified == DEFAULT_PARTS["dataset"]
+    return Selection(registry, method, defaults, parts, layers, demonstration)
 
 
 def slots_of(method: Match) -> dict[str, str]:

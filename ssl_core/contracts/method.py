@@ -44,8 +44,8 @@ class StepOutput:
 
     Attributes:
         loss: 0-d, to call backward on.
-        logs: name -> 0-d detached tensor, besides `loss`, which is always logged. They are read only when they are logged: reading one
-            makes the CPU wait for the GPU.
+        logs: name -> 0-d detached tensor, besides `loss`, which is always logged. They are read only
+            when they are logged: reading one makes the CPU wait for the GPU.
     """
 
     loss: Tensor

@@ -44,7 +44,7 @@ class When:
     Attributes:
         image_size: (low, high), both inclusive: the median of the shorter side of the images, in pixels.
         backbones: names as the user writes them, `vit_base`; empty = any.
-        demonstration: True = only when no data was given and the embedded images are used.
+        demonstration: True = only on the embedded images, which are used when no data is given.
     """
 
     image_size: tuple[int, int] = (0, 1_000_000)

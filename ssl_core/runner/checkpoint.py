@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ssl_core.errors import CheckpointError
+from ssl_core.tensor_file import write_tensors
 
 MODEL = "model.safetensors"
 AVERAGE = "average.safetensors"
@@ -58,9 +59,9 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     partial = folder / f"{_PARTIAL}{final.name}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file(dict(checkpoint.model), partial / MODEL)
+    write_tensors(partial / MODEL, checkpoint.model)
     if checkpoint.average is not None:
-        save_file(dict(checkpoint.average), partial / AVERAGE)
+        write_tensors(partial / AVERAGE, checkpoint.average)
     torch.save(dict(checkpoint.state), partial / STATE)
     files = {file.name: {"bytes": file.stat().st_size, "sha256": _digest(file)} for file in sorted(partial.iterdir())}
     manifest = {"format": FORMAT, "step": checkpoint.step, "files": files}

@@ -30,6 +30,8 @@ def header_lines(
         f"model     {_model(session, method)}",
         f"schedule  {epochs:.4g} epochs = {steps:,} updates · {plan.describe()} · lr {config.optim.lr:.3g}",
     ]
+    if config.demonstration:
+        lines.append("demo      no --data was given: a demonstration on generated images, no benchmark")
     if config.recipes:
         lines.append(f"recipe    {', '.join(config.recipes)}")
     lines += [f"          {line}" for line in config.adjustments]

@@ -21,6 +21,9 @@ from ssl_core.runner.reporter import Reporter
 from ssl_core.runner.run_folder import RunFolder
 from ssl_core.runner.run_state import RunState
 
+_SHEET_WIDTH = 480
+"""Pixels up to which a sheet of small pictures is enlarged."""
+
 
 class LogHook(TrainingHook):
     """Reads the logged values every few updates: console, metrics.jsonl and the scalar writer.
@@ -164,6 +167,8 @@ class PictureHook(TrainingHook):
         from PIL import Image
 
         pixels = (sheet.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()  # (H, W, 3)
+        zoom = max(1, _SHEET_WIDTH // pixels.shape[1])
+        pixels = pixels.repeat(zoom, axis=0).repeat(zoom, axis=1)  # small images are looked at, too
         self.folder.samples.mkdir(exist_ok=True)
         Image.fromarray(pixels).save(self.folder.samples / f"{name}-{step:08d}.png")
         if self.images is not None:

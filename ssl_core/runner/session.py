@@ -29,6 +29,7 @@ from ssl_core.errors import Interrupted
 from ssl_core.plugins.registry import Registry
 from ssl_core.runner import checkpoint
 from ssl_core.runner.average import WeightAverage
+from ssl_core.runner.closing import closing_lines
 from ssl_core.runner.device import Device, choose_device
 from ssl_core.runner.engine.loop import LoopPlan
 from ssl_core.runner.engine.runner import TensorBoard, run_engine
@@ -254,6 +255,8 @@ class Session:
                 self.folder.write_status("finished", state.step, 0)
                 self.folder.append_report(_report(result, seconds))
             self.processes.barrier()
+        for line in closing_lines(self.config, result):
+            self.reporter.say(line)
         return result
 
 

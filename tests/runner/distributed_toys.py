@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from toy_runs import toy_registry, train  # noqa: E402
+from toy_runs import toy_registry, train
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from toy_runs import losses, toy_registry, train
 
 import ssl_core
-from ssl_core.errors import CheckpointError, DataError, Interrupted, UsageError
 from ssl_core.contracts.hooks import TrainingHook
+from ssl_core.errors import CheckpointError, DataError, Interrupted, UsageError
 from ssl_core.training import resume
 
 METHODS = ["toy-mae", "toy-dino"]
@@ -28,10 +28,22 @@ def test_a_run_leaves_what_it_promises(method, registry, tmp_path):
     assert result["step"] == 6
     assert result["images_seen"] == 48
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert {"config.yaml", "env.json", "status.json", "train.log", "metrics.jsonl", "checkpoints", "export", "report.md"} <= names
+    assert {
+        "config.yaml",
+        "env.json",
+        "status.json",
+        "train.log",
+        "metrics.jsonl",
+        "checkpoints",
+        "export",
+        "report.md",
+    } <= names
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "finished"
     assert len(losses(tmp_path / "run")) == 6
-    assert [path.name for path in sorted((tmp_path / "run" / "checkpoints").iterdir())] == ["step-00000004", "step-00000006"]
+    assert [path.name for path in sorted((tmp_path / "run" / "checkpoints").iterdir())] == [
+        "step-00000004",
+        "step-00000006",
+    ]
     backbone = ssl_core.load(tmp_path / "run", registry)
     features = backbone(torch.rand(2, 3, 32, 32))
     assert features.patches.shape == (2, 16, 16)
@@ -104,7 +116,13 @@ def test_resuming_what_is_no_run(registry, tmp_path):
 
 def test_weights_of_an_earlier_run_are_a_start(registry, tmp_path):
     train("toy-mae", tmp_path / "first", registry)
-    settings = {"data.image_size": 32, "dataset.images": 40, "train.steps": 1, "optim.warmup_steps": 1, "train.batch_size": 8}
+    settings = {
+        "data.image_size": 32,
+        "dataset.images": 40,
+        "train.steps": 1,
+        "optim.warmup_steps": 1,
+        "train.batch_size": 8,
+    }
     out = tmp_path / "second"
     ssl_core.train("toy-dino", out=out, settings=settings, init_from=tmp_path / "first", registry=registry)
     one, two = (load_file(tmp_path / name / "export" / "backbone.safetensors") for name in ("first", "second"))

@@ -11,7 +11,17 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from ssl_core.api import Component, Method, Normalize, Options, StepOutput, ViewSpec, ema_update, hookimpl, mean_over_processes
+from ssl_core.api import (
+    Component,
+    Method,
+    Normalize,
+    Options,
+    StepOutput,
+    ViewSpec,
+    ema_update,
+    hookimpl,
+    mean_over_processes,
+)
 
 
 class ToyDinoOptions(Options):
@@ -27,7 +37,10 @@ class ToyDino(Method):
     def __init__(self, options, context):
         super().__init__()
         size = context.image_size
-        self.views = {"image": ViewSpec(size, count=2, scale=(0.4, 1.0)), "local": ViewSpec(size // 2, count=3, scale=(0.05, 0.4))}
+        self.views = {
+            "image": ViewSpec(size, count=2, scale=(0.4, 1.0)),
+            "local": ViewSpec(size // 2, count=3, scale=(0.05, 0.4)),
+        }
         self.normalize = Normalize(context.mean, context.std)
         self.backbone = context.backbone
         self.head = nn.Linear(context.backbone.width, options.outputs)
@@ -43,7 +56,9 @@ class ToyDino(Method):
             targets = ((teacher - self.center) / 0.04).softmax(-1).chunk(2)
             self.center.lerp_(mean_over_processes(teacher.mean(0)), 0.1)
         students = [self.head(self.backbone(view).summary).float() for view in (large, small)]  # (2B, V), (3B, V)
-        crops = [crop for student in students for crop in student.div(0.1).log_softmax(-1).chunk(len(student) // len(batch))]
+        crops = [
+            crop for student in students for crop in student.div(0.1).log_softmax(-1).chunk(len(student) // len(batch))
+        ]
         terms = [
             -(target * crop).sum(-1).mean()
             for i, target in enumerate(targets)

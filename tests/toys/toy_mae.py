@@ -28,7 +28,9 @@ class ToyBackbone(Backbone):
         super().__init__()
         self.width, self.depth, self.num_prefix, self.patch_size = options.width, 2, 0, options.patch_size
         self.project = nn.Conv2d(context.channels, self.width, self.patch_size, self.patch_size)
-        self.blocks = nn.ModuleList(nn.TransformerEncoderLayer(self.width, 2, 32, 0.0, batch_first=True) for _ in range(2))
+        self.blocks = nn.ModuleList(
+            nn.TransformerEncoderLayer(self.width, 2, 32, 0.0, batch_first=True) for _ in range(2)
+        )
         self.norm = nn.LayerNorm(self.width)
 
     def embed(self, pixels):
@@ -36,7 +38,9 @@ class ToyBackbone(Backbone):
 
     def encode(self, tokens, grid, ids=None, layers=()):
         count = tokens.shape[1]
-        angles = torch.arange(count, device=tokens.device)[:, None] / torch.arange(1, self.width + 1, device=tokens.device)
+        angles = torch.arange(count, device=tokens.device)[:, None] / torch.arange(
+            1, self.width + 1, device=tokens.device
+        )
         x = tokens + angles.sin().to(tokens.dtype)  # (B, N, D)
         if ids is not None:
             x = x.gather(1, ids[..., None].expand(-1, -1, self.width))  # (B, K, D)
@@ -87,7 +91,9 @@ class ToyDecoder(Head):
 
 @hookimpl
 def register_backbones():
-    return [Component("backbone", "tiny", "For tests", "toy_mae:ToyBackbone", ToyBackboneOptions, provides=("drop_tokens",))]
+    return [
+        Component("backbone", "tiny", "For tests", "toy_mae:ToyBackbone", ToyBackboneOptions, provides=("drop_tokens",))
+    ]
 
 
 @hookimpl
