@@ -72,7 +72,8 @@ class RuntimeOptions(Options):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` = CUDA where there is one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Of matrix products in the step; weights stay fp32. `auto` = bf16 where the device has it, else fp32."""
+    """Of matrix products in the step; weights stay fp32. `auto` = bf16 where the device has it, else fp16 on a GPU
+    and fp32 on a CPU."""
     compile: bool = False
     """torch.compile the backbone's blocks."""
     distributed: Literal["ddp", "fsdp2"] = "ddp"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from dataclasses import dataclass
 
@@ -12,6 +13,13 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.nn.parallel import DistributedDataParallel
 
 from ssl_core.contracts.method import Method
+
+# Methods reduce their statistics themselves, so buffers are not sent around at each step. torch 2.13 renamed the option.
+_SYNC_BUFFERS = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in inspect.signature(DistributedDataParallel.__init__).parameters
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ def distribute(method: Method, kind: str, processes: Processes, device: torch.de
         return method
     if kind == "ddp":
         ids = [device.index] if device.type == "cuda" else None
-        return DistributedDataParallel(method, device_ids=ids, broadcast_buffers=False)
+        return DistributedDataParallel(method, device_ids=ids, **{_SYNC_BUFFERS: False})
     frozen = {parameter for parameter in method.parameters() if not parameter.requires_grad}
     mesh = dist.init_device_mesh(device.type, (processes.world_size,))
     for backbone in _backbones(method):

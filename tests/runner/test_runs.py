@@ -1,4 +1,4 @@
-"""Methods that the engine has never heard of: they train, export and resume."""
+"""Every method, those that the engine has never heard of among them, trains, exports and resumes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,22 @@ from ssl_core.contracts.hooks import TrainingHook
 from ssl_core.errors import CheckpointError, DataError, Interrupted, UsageError
 from ssl_core.training import resume
 
-METHODS = ["toy-mae", "toy-dino"]
+METHODS = {
+    "toy-mae": {},
+    "toy-dino": {},
+    "beit": {
+        "backbone__width": 32,
+        "backbone__depth": 2,
+        "backbone__heads": 2,
+        "backbone__patch_size": 8,
+        "backbone__drop_path": 0.1,
+        "tokenizer__vocab_size": 8,
+        "tokenizer__images": 40,
+        "optim__warmup_steps": 2,
+    },
+    "dvae": {"tokenizer__vocab_size": 8, "tokenizer__hidden": 8, "tokenizer__blocks": 1, "optim__warmup_steps": 2},
+}
+"""Name -> options that make it small."""
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +39,7 @@ def registry():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_leaves_what_it_promises(method, registry, tmp_path):
-    result = train(method, tmp_path / "run", registry, train__checkpoint_every=2)
+    result = train(method, tmp_path / "run", registry, train__checkpoint_every=2, **METHODS[method])
     assert result["step"] == 6
     assert result["images_seen"] == 48
     names = {path.name for path in (tmp_path / "run").iterdir()}
@@ -44,10 +59,17 @@ def test_a_run_leaves_what_it_promises(method, registry, tmp_path):
         "step-00000004",
         "step-00000006",
     ]
+    assert (tmp_path / "run" / "export").is_dir()
+
+
+@pytest.mark.parametrize("method", ["toy-mae", "toy-dino", "beit"])
+def test_a_trained_backbone_is_one_call_away(method, registry, tmp_path):
+    train(method, tmp_path / "run", registry, **METHODS[method])
     backbone = ssl_core.load(tmp_path / "run", registry)
     features = backbone(torch.rand(2, 3, 32, 32))
-    assert features.patches.shape == (2, 16, 16)
+    assert features.patches.shape == (2, 16, backbone.width)
     assert backbone.spec.data == "core:textures"
+    assert backbone.spec.image_size == 32
 
 
 class StopAt(TrainingHook):
@@ -64,9 +86,10 @@ class StopAt(TrainingHook):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_interrupted_run_ends_as_if_nothing_had_happened(method, registry, tmp_path):
-    train(method, tmp_path / "whole", registry, train__ema=0.9)
+    options = {"train__ema": 0.9, **METHODS[method]}
+    train(method, tmp_path / "whole", registry, **options)
     with pytest.raises(Interrupted, match=r"stopped by SIGTERM at step 3.*ssl-train --resume"):
-        train(method, tmp_path / "cut", registry, train__ema=0.9, hooks=[StopAt(3)])
+        train(method, tmp_path / "cut", registry, **options, hooks=[StopAt(3)])
     status = json.loads((tmp_path / "cut" / "status.json").read_text())
     assert (status["state"], status["exit_code"]) == ("stopped", 75)
     result = resume(tmp_path / "cut", registry)
