@@ -188,9 +188,10 @@ def _run(
         if folder is not None and processes.first:
             code = error.exit_code if isinstance(error, SslError) else 1
             folder.write_status("failed", folder.read_status().get("step", 0), code, str(error))
+            folder.forget()
         raise
     finally:
-        if folder is not None and processes.first:
+        if folder is not None and processes.first and folder.path.exists():
             registry.hook.run_ended(out=folder.path, status=status)
     return result
 

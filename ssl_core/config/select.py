@@ -204,7 +204,8 @@ def find_data(data: str, registry: Registry) -> Match:
                     f" Data sets: {', '.join(names)}"
                 ) from None
     folder = registry.find(FOLDER, "dataset")
-    return replace(folder, settings={"path": data})
+    # Absolute, so that the run can be resumed and evaluated from elsewhere.
+    return replace(folder, settings={"path": str(Path(data).expanduser().absolute())})
 
 
 def select_dataset(data: str | None, registry: Registry, settings: Mapping[str, Any]) -> Part:

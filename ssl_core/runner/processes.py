@@ -14,7 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ssl_core.contracts.method import Method
 
-# Methods reduce their statistics themselves, so buffers are not sent around at each step. torch 2.13 renamed the option.
+# Methods reduce their statistics themselves, so buffers are not sent around at each step.
+# torch 2.13 renamed the option.
 _SYNC_BUFFERS = next(
     name
     for name in ("forward_sync_buffers", "broadcast_buffers")

@@ -56,6 +56,11 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         return cls(path)
 
+    def forget(self) -> None:
+        """Deletes the folder if nothing has been computed in it, so that a corrected command can take its name."""
+        if not any(path.exists() for path in (self.checkpoints, self.metrics, self.tokenizer)):
+            shutil.rmtree(self.path, ignore_errors=True)
+
     @classmethod
     def existing(cls, path: Path) -> RunFolder:
         """Opens the folder of an earlier run.

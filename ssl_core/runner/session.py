@@ -95,7 +95,7 @@ class Session:
             images = CachedImages(images)
         plan = plan_batch(self.config.train, self.processes.world_size, device.device.type)
         order = SampleOrder(len(images), plan.batch_size, self.config.seed)
-        steps = 1 if self.folder is None else total_steps(self.config.train, order.steps_per_epoch)
+        steps = total_steps(self.config.train, order.steps_per_epoch)
         method = build_method(self.config, len(images))
         transform = self._build_transform()
         if self.folder is not None and self.processes.first:
@@ -107,7 +107,8 @@ class Session:
         self._prepare_target(method, images, transform, device)
         if self.init_from is not None:
             load_initial_weights(method, self.init_from, self.reporter)
-        state = self._build_state(method, device, steps, order.steps_per_epoch)
+        dry_run = self.folder is None
+        state = self._build_state(method, device, 1 if dry_run else steps, order.steps_per_epoch)
         return self._train(state, device, images, transform, plan, order)
 
     def _build_transform(self) -> Transform:
@@ -199,6 +200,8 @@ class Session:
             every = checkpoint_interval(config.train, state.total_steps)
             saver = CheckpointHook(state, folder, every, config.train.keep_checkpoints, self.processes, self._saved)
             hooks.append(saver)
+            if self.init_from is not None and self.resume_from is None:
+                saver.save()  # a run that stops early must not lose where it came from
         with StopRequest() as stop:
             loop = LoopPlan(
                 batches=_watched(loader, bad),

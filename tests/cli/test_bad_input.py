@@ -70,6 +70,7 @@ def test_a_batch_larger_than_the_data(capsys, folder, tmp_path):
 def test_an_image_size_that_does_not_divide(capsys, folder, tmp_path):
     options = ["train.batch_size=4", "train.steps=1", "data.image_size=30", "backbone.patch_size=4"]
     assert "data.image_size" in refused(capsys, 2, "--data", folder, "--out", tmp_path / "run", *options)
+    assert not (tmp_path / "run").exists()  # the corrected command may use the name
 
 
 def test_a_folder_in_use(capsys, folder, tmp_path):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from paper_parts import paper_registry
 
@@ -121,7 +123,7 @@ def test_a_name_that_a_family_answers_to(monkeypatch):
 
 @pytest.mark.parametrize("data", ["./photos", "~/no such photos", "a/b"])
 def test_what_looks_like_a_path_is_left_to_the_data_set(data):
-    assert find_data(data, paper_registry()).settings == {"path": data}
+    assert find_data(data, paper_registry()).settings == {"path": str(Path(data).expanduser().absolute())}
 
 
 def test_data_that_is_nothing(tmp_path, monkeypatch):

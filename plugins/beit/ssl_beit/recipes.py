@@ -49,8 +49,11 @@ _DEMONSTRATION: dict[str, Any] = {
     "tokenizer.vocab_size": 256,
     "transform.scale": (0.6, 1.0),
     "transform.flip": 0.0,
-    "train.steps": 300,
-    "optim.warmup_steps": 15,
+    "train.batch_size": 32,
+    "train.steps": 560,
+    "optim.lr": 1e-3,
+    "optim.min_lr": 1e-5,
+    "optim.warmup_steps": 28,
 }
 
 _EMBEDDED = (1, 40)
@@ -96,13 +99,13 @@ RECIPES = (
     Recipe(
         "demonstration-small",
         "The embedded textures with a backbone that is four times as slow",
-        {"train.steps": 120, "optim.warmup_steps": 6},
+        {"train.steps": 220, "optim.warmup_steps": 11},
         When(image_size=_EMBEDDED, backbones=("vit_small",), demonstration=True),
     ),
     Recipe(
         "demonstration-large",
         "The embedded textures with a large backbone: it runs, and has no time to learn",
-        {"train.steps": 60, "optim.warmup_steps": 3},
+        {"train.steps": 100, "optim.warmup_steps": 5},
         When(image_size=_EMBEDDED, backbones=("vit_base", "vit_large", "vit_huge"), demonstration=True),
     ),
 )
