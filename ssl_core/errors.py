@@ -7,7 +7,16 @@ other exception is our bug and exits with 1.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+BUG = 1
+"""Exit code of an error that is ours."""
+
+INTERRUPTED = 130
+"""Exit code of Ctrl-C before anything could be saved."""
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 
 
 class SslError(Exception):
@@ -78,6 +87,29 @@ class Interrupted(SslError):
     """Stopped by a signal after saving; `--resume` continues (exit code 75)."""
 
     exit_code = 75
+
+
+def as_user_error(error: BaseException) -> SslError | None:
+    """Returns the error as one that a user can do something about, or None for a bug."""
+    if isinstance(error, SslError):
+        return error
+    message = " ".join(str(error).split())
+    # By name: torch is not imported for this. Its CPU allocator raises a plain RuntimeError.
+    no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if no_memory or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in message):
+        return ResourceError(f"out of memory: {message}", hint="try a smaller train.micro_batch_size")
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        where = f"{error.filename}: " if error.filename else ""
+        return ResourceError(f"{where}{(error.strerror or message).lower()}")
+    return None
+
+
+def exit_code_of(error: BaseException) -> int:
+    """Returns what a command exits with when this error ends it."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    known = as_user_error(error)
+    return BUG if known is None else known.exit_code
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:

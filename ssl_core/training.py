@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,14 @@ from ssl_core.contracts.context import BuildContext
 from ssl_core.contracts.data import DataSource
 from ssl_core.contracts.hooks import TrainingHook
 from ssl_core.data.facts import median_size
-from ssl_core.errors import Interrupted, SslError
+from ssl_core.errors import DataError, Interrupted, UsageError, exit_code_of
 from ssl_core.plugins.registry import Registry
 from ssl_core.runner import checkpoint
 from ssl_core.runner.processes import Processes
 from ssl_core.runner.reporter import Reporter
 from ssl_core.runner.run_folder import RunFolder
 from ssl_core.runner.session import Session
+from ssl_core.runner.stage_runs import StageRuns
 
 
 def train(
@@ -119,7 +119,8 @@ def run(
     folder = None
     if not dry_run:
         folder = _new_folder(config, out, overwrite, processes)
-    return _run(config, registry, source, folder, reporter, processes, hooks=hooks, init_from=init_from)
+    options = {"hooks": hooks, "init_from": init_from, "fresh": True}
+    return _run(config, registry, source, folder, reporter, processes, **options)
 
 
 def resume(
@@ -144,7 +145,8 @@ def resume(
     reporter = Reporter(quiet=not processes.first, to_stderr=json_output)
     status = folder.read_status()
     if status.get("state") == "finished":
-        reporter.say(f"{path}: finished already, at step {status['step']}. Evaluate it: ssl-eval knn {path}")
+        evaluate = f". Evaluate it: ssl-eval knn {path}" if (folder.export / "backbone.safetensors").is_file() else ""
+        reporter.say(f"{path}: finished already, at step {status['step']}{evaluate}")
         return {"out": str(path), "step": status["step"], "finished_before": True}
     config = from_resolved(read_config(folder.config), registry, settings or {})
     source = _build_source(config.parts["dataset"])
@@ -167,74 +169,58 @@ def _run(
     hooks: Sequence[TrainingHook] = (),
     resume_from: Path | None = None,
     init_from: Path | None = None,
+    fresh: bool = False,
+    serves: RunFolder | None = None,
 ) -> dict[str, Any]:
-    if folder is not None and processes.first:
+    """Runs a session and keeps status.json true, whatever happens.
+
+    Args:
+        fresh: whether this call made the folder.
+        serves: the run that this one is the first stage of; that is what a person resumes.
+    """
+    writes = folder is not None and processes.first
+    if writes:
         folder.path.mkdir(parents=True, exist_ok=True)
         reporter.log_to(folder.log)
         write_config(folder.config, config.as_dict())
         registry.hook.run_started(out=folder.path, config=config.as_dict())
-    stage_runs = StageRuns(config, registry, source, processes)
+
+    def run_stage(config: RunConfig, stage: RunFolder, reporter: Reporter, resume_from: Path | None) -> Any:
+        options = {"resume_from": resume_from, "serves": serves or folder}
+        return _run(config, registry, source, stage, reporter, processes, **options)
+
     session = Session(
-        config, registry, source, folder, reporter, processes, stage_runs.train, hooks, resume_from, init_from
+        config=config,
+        registry=registry,
+        source=source,
+        folder=folder,
+        reporter=reporter,
+        processes=processes,
+        train_stage=StageRuns(config, registry, source, run_stage).train,
+        hooks=hooks,
+        resume_from=resume_from,
+        init_from=init_from,
+        resume_path=None if folder is None else (serves or folder).path,
     )
-    status = "failed"
     try:
         result = session.run()
-        status = "finished"
-    except Interrupted:
-        status = "stopped"
-        raise
     except BaseException as error:
-        if folder is not None and processes.first:
-            code = error.exit_code if isinstance(error, SslError) else 1
-            folder.write_status("failed", folder.read_status().get("step", 0), code, str(error))
-            folder.forget()
+        if writes:
+            state = "stopped" if isinstance(error, Interrupted) else "failed"
+            folder.write_status(state, folder.read_status().get("step", 0), exit_code_of(error), str(error))
+            registry.hook.run_ended(out=folder.path, status=state)
+            if fresh and processes.world_size == 1 and isinstance(error, UsageError | DataError):
+                folder.forget()
         raise
-    finally:
-        if folder is not None and processes.first and folder.path.exists():
-            registry.hook.run_ended(out=folder.path, status=status)
+    if writes:
+        registry.hook.run_ended(out=folder.path, status="finished")
     return result
-
-
-class StageRuns:
-    """Trains the method of a first stage on the same data as the run that it belongs to."""
-
-    def __init__(self, config: RunConfig, registry: Registry, source: DataSource, processes: Processes):
-        self.config = config
-        self.registry = registry
-        self.source = source
-        self.processes = processes
-
-    def train(self, method: str, settings: Mapping[str, Any], path: Path, reporter: Reporter) -> Path:
-        """Trains `method` in `path`, or goes on with what an interrupted run left there."""
-        folder = RunFolder(path)
-        resume_from = None
-        if folder.config.is_file():
-            config = from_resolved(read_config(folder.config), self.registry, {})
-            resume_from, _ = checkpoint.newest(folder.checkpoints)
-        else:
-            config = self._config(method, settings)
-        _run(config, self.registry, self.source, folder, reporter, self.processes, resume_from=resume_from)
-        return path
-
-    def _config(self, method: str, settings: Mapping[str, Any]) -> RunConfig:
-        dataset = self.config.parts["dataset"]
-        given = {f"dataset.{name}": value for name, value in dataset.options.model_dump(mode="json").items()}
-        given |= {f"runtime.{name}": value for name, value in self.config.runtime.model_dump(mode="json").items()}
-        request = Request.from_keywords(method=method, data=dataset.match.qualified, settings={**given, **settings})
-        images = self.source.open("train")
-        facts = DataFacts(len(images), median_size(images), self.config.demonstration)
-        config = resolve(select(request, self.registry), facts)
-        own, stage = self.config.train, config.train
-        chosen = "train.epochs" in settings or "train.steps" in settings
-        if not chosen and own.epochs is not None and stage.epochs is not None and stage.epochs > own.epochs:
-            # A tokenizer that trains longer than the method it serves is never what was meant.
-            config = replace(config, train=stage.model_copy(update={"epochs": own.epochs}))
-        return config
 
 
 def _new_folder(config: RunConfig, out: Path | None, overwrite: bool, processes: Processes) -> RunFolder:
     if out is None:
+        if processes.world_size > 1:
+            raise UsageError("several processes must agree on a folder: give --out")
         name = config.method.match.component.name
         backbone = config.parts.get("backbone")
         if backbone is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import sys
@@ -11,15 +10,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
-from ssl_core.errors import Interrupted, ResourceError, SslError
-
-BUG = 1
-"""Exit code of an error that is ours."""
-
-INTERRUPTED = 130
-"""Exit code of Ctrl-C before anything could be saved."""
-
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
+from ssl_core.errors import BUG, INTERRUPTED, Interrupted, as_user_error
 
 
 def run_command(function: Callable[[], Mapping[str, Any] | None], json_output: bool = False) -> int:
@@ -56,21 +47,6 @@ def run_command(function: Callable[[], Mapping[str, Any] | None], json_output: b
     return 0
 
 
-def as_user_error(error: Exception) -> SslError | None:
-    """Returns the error as one that a user can do something about, or None for a bug."""
-    if isinstance(error, SslError):
-        return error
-    message = " ".join(str(error).split())
-    # By name: torch is not imported for this. Its CPU allocator raises a plain RuntimeError.
-    no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if no_memory or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in message):
-        return ResourceError(f"out of memory: {message}", hint="try a smaller train.micro_batch_size")
-    if isinstance(error, OSError) and error.errno in _NO_SPACE:
-        where = f"{error.filename}: " if error.filename else ""
-        return ResourceError(f"{where}{(error.strerror or message).lower()}")
-    return None
-
-
 def _fail(
     message: str, code: int, json_output: bool, stdout: TextIO, prefix: str = "error: ", hint: str | None = None
 ) -> int:
@@ -84,4 +60,6 @@ def _fail(
 
 
 def _print_json(value: Mapping[str, Any], stdout: TextIO) -> None:
+    if os.environ.get("RANK", "0") != "0":
+        return  # one object, not one from each process
     print(json.dumps(value, indent=2, default=str), file=stdout, flush=True)

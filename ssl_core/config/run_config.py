@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from ssl_core.config.sections import SECTIONS, DataOptions, LogOptions, OptimOptions, RuntimeOptions, TrainOptions
@@ -24,6 +25,9 @@ class Part:
     @classmethod
     def of(cls, match: Match, options: Options) -> Part:
         """Makes a part whose match holds the name that the options stand for, however the part was found."""
+        paths = {name: value for name, value in options if isinstance(value, Path)}
+        if paths:  # absolute, so that the run can be resumed and evaluated from elsewhere
+            options = options.model_copy(update={name: path.expanduser().absolute() for name, path in paths.items()})
         option = match.component.name_option
         return cls(replace(match, settings={} if option is None else {option: getattr(options, option)}), options)
 

@@ -29,7 +29,8 @@ class RunningMeans:
         if not self._sums:
             return {}
         names = sorted(self._sums)
-        means = torch.stack([self._sums[name] / self._counts[name] for name in names])
+        device = next((value.device for value in self._sums.values() if value.device.type != "cpu"), None)
+        means = torch.stack([(self._sums[name] / self._counts[name]).to(device) for name in names])
         self._sums.clear()
         self._counts.clear()
         return dict(zip(names, processes.mean(means).tolist(), strict=True))

@@ -19,6 +19,11 @@ class BatchPlan:
     accumulate: int
     world_size: int
 
+    @property
+    def wasteful(self) -> bool:
+        """Whether the batch size left only tiny micro-batches."""
+        return self.micro_batch_size < 8 < self.micro_batch_size * self.accumulate
+
     def describe(self) -> str:
         """Returns `batch 256 (64 x 4)`."""
         factors = [str(n) for n in (self.micro_batch_size, self.accumulate, self.world_size)]

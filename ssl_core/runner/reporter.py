@@ -34,7 +34,9 @@ class Reporter:
 
     def nested(self) -> Reporter:
         """Returns a reporter for a stage inside this run, with its lines indented."""
-        return Reporter(self.quiet, self.to_stderr, self.indent + "  ")
+        stage = Reporter(self.quiet, self.to_stderr, self.indent + "  ")
+        stage._log = self._log
+        return stage
 
     def say(self, line: str) -> None:
         """Prints one line."""

@@ -37,29 +37,43 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, overwrite: bool = False) -> RunFolder:
-        """Makes a folder for a new run.
+        """Makes a folder for a new run. A run that is overwritten is kept aside until `settle`.
 
         Raises:
-            UsageError: something is there already and `overwrite` is False, or it is a file.
+            UsageError: something is there already and `overwrite` is False, it is a file, or it cannot be made.
         """
-        if path.is_file():
-            raise UsageError(f"--out {path}: this is a file; name a folder")
-        if path.is_dir() and any(path.iterdir()):
-            if not overwrite:
-                raise UsageError(
-                    f"--out {path}: already in use. Go on with `ssl-train --resume {path}`, "
-                    "start anew with --overwrite, or name another folder"
-                )
-            if not (path / "config.yaml").is_file():
-                raise UsageError(f"--out {path}: not empty and not a run folder, so --overwrite will not delete it")
-            shutil.rmtree(path)
-        path.mkdir(parents=True, exist_ok=True)
-        return cls(path)
+        folder = cls(path)
+        try:
+            if path.is_dir() and any(path.iterdir()):
+                if not overwrite:
+                    raise UsageError(
+                        f"--out {path}: already in use. Go on with `ssl-train --resume {path}`, "
+                        "start anew with --overwrite, or name another folder"
+                    )
+                if not folder.config.is_file():
+                    raise UsageError(f"--out {path}: not empty and not a run folder, so --overwrite will not delete it")
+                shutil.rmtree(folder._former, ignore_errors=True)
+                path.rename(folder._former)
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--out {path}: cannot make this folder: {error.strerror}") from None
+        return folder
+
+    @property
+    def _former(self) -> Path:
+        return self.path.with_name(f".replaced-{self.path.name}")
+
+    def settle(self) -> None:
+        """Deletes the run that was overwritten: the new one has begun."""
+        shutil.rmtree(self._former, ignore_errors=True)
 
     def forget(self) -> None:
-        """Deletes the folder if nothing has been computed in it, so that a corrected command can take its name."""
-        if not any(path.exists() for path in (self.checkpoints, self.metrics, self.tokenizer)):
-            shutil.rmtree(self.path, ignore_errors=True)
+        """Undoes `create`, unless something has been computed: a corrected command can take the name again."""
+        if any(path.exists() for path in (self.checkpoints, self.metrics, self.tokenizer)):
+            return
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._former.exists():
+            self._former.rename(self.path)
 
     @classmethod
     def existing(cls, path: Path) -> RunFolder:

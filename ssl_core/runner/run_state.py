@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ssl_core.contracts.method import Method, Progress
-from ssl_core.errors import NumericError
+from ssl_core.errors import DataError, NumericError
 from ssl_core.runner.average import WeightAverage
 from ssl_core.runner.checkpoint import Checkpoint
 from ssl_core.runner.metrics import RunningMeans
@@ -26,6 +26,7 @@ class RunState:
         optimizer: of the trained parameters.
         scaler: of the loss, for fp16; disabled otherwise.
         average: averaged weights, or None.
+        train_images: number of training images; a run cannot go on with another number.
         step: optimizer updates done.
         total_steps, steps_per_epoch: of the run.
         means: values since the last log line.
@@ -39,6 +40,7 @@ class RunState:
     optimizer: Optimizer
     scaler: torch.amp.GradScaler
     average: WeightAverage | None
+    train_images: int
     step: int
     total_steps: int
     steps_per_epoch: int
@@ -65,7 +67,11 @@ class RunState:
                 f"step {self.step}: {broken[0]} and {len(broken) - 1} more tensors are not finite; "
                 "nothing was saved. Lower optim.lr, or set runtime.precision=fp32"
             )
-        state = {"optimizer": optimizer_state(self.method, self.optimizer), "scaler": self.scaler.state_dict()}
+        state = {
+            "optimizer": optimizer_state(self.method, self.optimizer),
+            "scaler": self.scaler.state_dict(),
+            "train_images": self.train_images,
+        }
         average = None if self.average is None else self.average.state(model)
         return Checkpoint(self.step, model, state, average)
 
@@ -74,7 +80,14 @@ class RunState:
 
         Raises:
             CheckpointError: it belongs to another model.
+            DataError: the training images have changed.
         """
+        if checkpoint.state["train_images"] != self.train_images:
+            raise DataError(
+                f"{source}: the run began with {checkpoint.state['train_images']:,} training images and there are "
+                f"{self.train_images:,} now, so it cannot go on exactly. Restore the data, or start a new run with "
+                "--init-from"
+            )
         load_model_state(self.method, checkpoint.model, source)
         load_optimizer_state(self.method, self.optimizer, checkpoint.state["optimizer"])
         if checkpoint.state["scaler"]:

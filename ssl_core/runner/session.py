@@ -65,6 +65,7 @@ class Session:
         hooks: the caller's own.
         resume_from: a complete checkpoint, or None.
         init_from: weights to start from, or None.
+        resume_path: what a person passes to `--resume`; another run's folder when this is its first stage.
     """
 
     config: RunConfig
@@ -77,6 +78,7 @@ class Session:
     hooks: Sequence[TrainingHook] = ()
     resume_from: Path | None = None
     init_from: Path | None = None
+    resume_path: Path | None = None
     started: float = field(default_factory=time.perf_counter)
 
     def run(self) -> dict[str, Any]:
@@ -94,6 +96,10 @@ class Session:
         if CachedImages.fits(images):
             images = CachedImages(images)
         plan = plan_batch(self.config.train, self.processes.world_size, device.device.type)
+        if plan.wasteful:
+            self.reporter.warn(
+                f"{plan.describe()}: small micro-batches are slow; a batch size with more divisors is better"
+            )
         order = SampleOrder(len(images), plan.batch_size, self.config.seed)
         steps = total_steps(self.config.train, order.steps_per_epoch)
         method = build_method(self.config, len(images))
@@ -101,14 +107,14 @@ class Session:
         if self.folder is not None and self.processes.first:
             environment = describe_environment(device, self.registry, self.processes.world_size)
             self.folder.write_json(self.folder.environment, environment)
-            self.folder.write_status("running", 0)
+            self.folder.write_status("running", self.folder.read_status().get("step", 0))
         for line in header_lines(self, device, images, method, plan, order, steps):
             self.reporter.say(line)
-        self._prepare_target(method, images, transform, device)
         if self.init_from is not None:
             load_initial_weights(method, self.init_from, self.reporter)
+        self._prepare_target(method, images, transform, device)
         dry_run = self.folder is None
-        state = self._build_state(method, device, 1 if dry_run else steps, order.steps_per_epoch)
+        state = self._build_state(method, device, len(images), 1 if dry_run else steps, order.steps_per_epoch)
         return self._train(state, device, images, transform, plan, order)
 
     def _build_transform(self) -> Transform:
@@ -131,7 +137,9 @@ class Session:
             options = part.options.model_dump(mode="json")
             prepare_target(target, stage, part.match.qualified, options, self.processes.first)
 
-    def _build_state(self, method: Method, device: Device, steps: int, steps_per_epoch: int) -> RunState:
+    def _build_state(
+        self, method: Method, device: Device, train_images: int, steps: int, steps_per_epoch: int
+    ) -> RunState:
         method.to(device.device)
         target = getattr(method, "target", None)
         backbone = getattr(method, "backbone", None)
@@ -144,7 +152,7 @@ class Session:
         decay = self.config.train.ema
         average = None if decay is None else WeightAverage(method, decay)
         scaler = torch.amp.GradScaler(device.device.type, enabled=device.precision == "fp16")
-        state = RunState(method, model, optimizer, scaler, average, 0, steps, steps_per_epoch)
+        state = RunState(method, model, optimizer, scaler, average, train_images, 0, steps, steps_per_epoch)
         if self.resume_from is not None:
             state.restore(checkpoint.load(self.resume_from), str(self.resume_from))
             self.reporter.say(f"resume    from {self.resume_from}: step {state.step} of {steps}")
@@ -161,61 +169,27 @@ class Session:
         plan: BatchPlan,
         order: SampleOrder,
     ) -> dict[str, Any]:
-        config, folder = self.config, self.folder
-        method = state.method
-        bad = BadImages(images, None if folder is None else folder.bad_files, config.data.max_bad_fraction)
-        loader = training_loader(
-            images,
-            transform,
-            method.views,
-            masker=method.masker,
-            grid=method.grid,
-            order=order,
-            seed=config.seed,
-            first_step=state.step,
-            total_steps=state.total_steps,
-            micro_batch_size=plan.micro_batch_size,
-            rank=self.processes.rank,
-            world_size=self.processes.world_size,
-            workers=choose_workers(config.data.workers, device.device.type, median_size(images) ** 2),
-            pin_memory=device.device.type == "cuda",
-        )
+        folder = self.folder
         board = TensorBoard(folder.tensorboard) if folder is not None and self.processes.first else None
-        log = LogHook(
-            state,
-            config.log.every,
-            self.processes,
-            device.device,
-            self.reporter,
-            folder,
-            board.scalars if board else None,
-            self.hooks,
-        )
-        hooks: list[TrainingHook] = [log]
-        saver = None
-        if folder is not None:
-            pictures = picture_interval(config.log, state.total_steps)
-            if pictures and self.processes.first and config.runtime.distributed == "ddp":
-                hooks.append(PictureHook(pictures, folder, board.image if board else None))
-            every = checkpoint_interval(config.train, state.total_steps)
-            saver = CheckpointHook(state, folder, every, config.train.keep_checkpoints, self.processes, self._saved)
-            hooks.append(saver)
-            if self.init_from is not None and self.resume_from is None:
-                saver.save()  # a run that stops early must not lose where it came from
+        log = self._log_hook(state, device, board)
+        saver = None if folder is None else self._saver(state, folder)
+        hooks = [log, *self._picture_hooks(state, board), *([] if saver is None else [saver]), *self.hooks]
+        bad = self._bad_images(images)
+        batches = _watched(self._loader(state, device, images, transform, plan, order), bad)
         with StopRequest() as stop:
             loop = LoopPlan(
-                batches=_watched(loader, bad),
+                batches=batches,
                 accumulate=plan.accumulate,
-                schedule=Schedule.of(config.optim, state.total_steps, order.steps_per_epoch),
+                schedule=Schedule.of(self.config.optim, state.total_steps, order.steps_per_epoch),
                 device=device,
                 processes=self.processes,
-                seed=config.seed,
-                stop=lambda: self.processes.any(bool(stop), device.device),
+                seed=self.config.seed,
+                stop=lambda: self._should_stop(stop, state, device),
             )
+            if folder is not None and self.processes.first:
+                folder.settle()
             try:
-                run_engine(
-                    state, loop, [*hooks, *self.hooks], config.optim.clip_grad, None if folder is None else folder.path
-                )
+                run_engine(state, loop, hooks, self.config.optim.clip_grad, None if folder is None else folder.path)
             finally:
                 self.reporter.end_progress()
                 if board:
@@ -224,18 +198,75 @@ class Session:
                 self._stopped(state, saver, stop)
         return self._finish(state, log, bad, plan)
 
+    def _log_hook(self, state: RunState, device: Device, board: TensorBoard | None) -> LogHook:
+        scalars = board.scalars if board else None
+        every = self.config.log.every
+        return LogHook(state, every, self.processes, device.device, self.reporter, self.folder, scalars, self.hooks)
+
+    def _picture_hooks(self, state: RunState, board: TensorBoard | None) -> list[TrainingHook]:
+        """None where one process alone cannot run the model: the sharded one needs them all."""
+        every = picture_interval(self.config.log, state.total_steps)
+        alone = self.processes.world_size == 1 or self.config.runtime.distributed == "ddp"
+        if self.folder is None or not every or not self.processes.first or not alone:
+            return []
+        return [PictureHook(every, self.folder, board.image if board else None)]
+
+    def _saver(self, state: RunState, folder: RunFolder) -> CheckpointHook:
+        every = checkpoint_interval(self.config.train, state.total_steps)
+        saver = CheckpointHook(state, folder, every, self.config.train.keep_checkpoints, self.processes, self._saved)
+        if self.init_from is not None and self.resume_from is None:
+            saver.save()  # a run that stops early must not lose where it came from
+        return saver
+
+    def _bad_images(self, images: ImageSet) -> BadImages:
+        listed = self.folder.bad_files if self.folder is not None and self.processes.first else None
+        return BadImages(images, listed, self.config.data.max_bad_fraction)
+
+    def _loader(
+        self,
+        state: RunState,
+        device: Device,
+        images: ImageSet,
+        transform: Transform,
+        plan: BatchPlan,
+        order: SampleOrder,
+    ) -> Iterable[Batch]:
+        method = state.method
+        return training_loader(
+            images,
+            transform,
+            method.views,
+            masker=method.masker,
+            grid=method.grid,
+            order=order,
+            seed=self.config.seed,
+            first_step=state.step,
+            total_steps=state.total_steps,
+            micro_batch_size=plan.micro_batch_size,
+            rank=self.processes.rank,
+            world_size=self.processes.world_size,
+            workers=choose_workers(self.config.data.workers, device.device.type, median_size(images) ** 2),
+            pin_memory=device.device.type == "cuda",
+        )
+
+    def _should_stop(self, stop: StopRequest, state: RunState, device: Device) -> bool:
+        """Asks the other processes; on GPUs only now and then, since agreeing waits for the device."""
+        if self.processes.world_size > 1 and device.device.type == "cuda" and state.step % self.config.log.every:
+            return False
+        return self.processes.any(bool(stop), device.device)
+
     def _saved(self, path: Path, step: int) -> None:
         assert self.folder is not None
         self.registry.hook.checkpoint_saved(out=self.folder.path, checkpoint=path, step=step)
 
     def _stopped(self, state: RunState, saver: CheckpointHook | None, stop: StopRequest) -> None:
-        if saver is None or self.folder is None:
-            raise Interrupted(f"stopped by {stop.signal_name}")
+        reason = f"stopped by {stop.signal_name or 'a signal to another process'}"
+        if saver is None:
+            raise Interrupted(reason)
         saver.save()
-        message = f"stopped by {stop.signal_name} at step {state.step}; everything is saved"
-        if self.processes.first:
-            self.folder.write_status("stopped", state.step, Interrupted.exit_code, message)
-        raise Interrupted(f"{message}. Go on with: ssl-train --resume {self.folder.path}")
+        raise Interrupted(
+            f"{reason} at step {state.step}; everything is saved. Go on with: ssl-train --resume {self.resume_path}"
+        )
 
     def _finish(self, state: RunState, log: LogHook, bad: BadImages, plan: BatchPlan) -> dict[str, Any]:
         seconds = time.perf_counter() - self.started
@@ -278,8 +309,12 @@ def _watched(loader: Iterable[Batch], bad: BadImages) -> Iterator[Batch]:
 
 
 def _compile_blocks(method: nn.Module) -> None:
-    """Compiles block by block: one small graph that all of them share, and no graph break outside."""
+    """Compiles block by block: small graphs, and no graph break outside of them."""
     for module in method.modules():
         if isinstance(module, Backbone):
+            # Blocks differ in constants (drop path grows with depth), so each may need graphs of its own, for
+            # training and evaluation; torch's default limit would leave the later blocks uncompiled.
+            limit = torch._dynamo.config.recompile_limit
+            torch._dynamo.config.recompile_limit = max(limit, 4 * len(module.blocks))
             for block in module.blocks:
                 block.compile()
