@@ -289,8 +289,9 @@ class Session:
                 self.folder.write_status("finished", state.step, 0)
                 self.folder.append_report(_report(result, seconds))
             self.processes.barrier()
-        for line in closing_lines(self.config, result):
-            self.reporter.say(line)
+        if self.processes.first:
+            for line in closing_lines(self.config, result):
+                self.reporter.say(line)
         return result
 
 

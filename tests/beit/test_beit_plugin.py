@@ -89,5 +89,5 @@ def test_demonstration_is_short():
     tiny = _settings(32, "vit_tiny", demonstration=True)
     base = _settings(32, "vit_base", demonstration=True)
     assert tiny["tokenizer"] == "tokenizers:kmeans"
-    assert tiny["tokenizer.window"] == 4
+    assert tiny["tokenizer.window"] == tiny["backbone.patch_size"] == 8
     assert base["train.steps"] < tiny["train.steps"]
