@@ -234,10 +234,9 @@ def test_kl_weight_is_per_pixel():
     assert certain.item() == pytest.approx(6.6 * math.log(24) / 48, rel=1e-5)
 
 
-def test_pictures_and_report():
+def test_pictures_and_export():
     method = training(tokenizer())
     assert method.pictures(batch())["reconstructions"].shape == (3, 32, 8 * 16)
-    assert method.state_info()["vocab_size"] == 24
     assert method.export() == {"tokenizer": method.tokenizer}
     assert method.views["image"].size == 16
 

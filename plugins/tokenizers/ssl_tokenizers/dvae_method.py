@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from ssl_core.api import Batch, BuildContext, Method, Progress, StepOutput, ViewSpec, to_unit
+from ssl_core.api import Batch, BuildContext, Method, Progress, StepOutput, ViewSpec, mean_over_processes, to_unit
 from ssl_tokenizers.clustering import fit_kmeans
 from ssl_tokenizers.codebook import code_counts, dead_codes, perplexity
 from ssl_tokenizers.dvae import DvaeTokenizer, map_pixels, to_pixels
@@ -40,6 +38,11 @@ class DvaeTraining(Method):
     Args:
         options: see `DvaeTrainingOptions`.
         context: with the tokenizer, a `DvaeTokenizer`, in `parts`.
+
+    Attributes:
+        usage: (V,) float32, running share of each code, alike in every process.
+        started: 0-d bool, True = the codebook has learnt something, here or before, and k-means must not
+            replace it.
     """
 
     def __init__(self, options: DvaeTrainingOptions, context: BuildContext):
@@ -50,17 +53,18 @@ class DvaeTraining(Method):
         self.views = {"image": ViewSpec(self.tokenizer.size, interpolation="lanczos")}
         vocab_size = self.tokenizer.vocab_size
         self.register_buffer("usage", torch.full((vocab_size,), 1 / vocab_size))
+        self.register_buffer("started", torch.tensor(self.tokenizer.options.checkpoint is not None))
         self.usage: Tensor
-        self._start_codebook = (
-            options.kmeans_start and self.tokenizer.cosine and self.tokenizer.options.checkpoint is None
-        )
+        self.started: Tensor
         self._encodings: Tensor | None = None  # of this step, where `after_step` will need them
+        self._first_step = False
         self._seed = context.seed
 
     def training_step(self, batch: Batch, progress: Progress) -> StepOutput:
         pixels = batch.views["image"]
         features = self.tokenizer.features(pixels)  # (B, h, w, D)
         logits = self.tokenizer.logits(features)  # (B, h, w, V)
+        self._first_step = progress.step == 0
         if self._moves_codes(progress):
             self._encodings = features.detach().flatten(0, 2)  # (B * N, D)
         self._count(logits.detach().argmax(-1))
@@ -76,7 +80,7 @@ class DvaeTraining(Method):
                 "psnr": -10 * error.log10(),
                 "perplexity": perplexity(self.usage),
                 "codes_used": 1 - dead_codes(self.usage, _DEAD_SHARE).float().mean(),
-                "tau": torch.tensor(tau),
+                "tau": torch.full((), tau, device=loss.device),
             }
         return StepOutput(loss, logs)
 
@@ -85,6 +89,7 @@ class DvaeTraining(Method):
 
         Here and not in the step, since a sharded parameter cannot be written to while it is gathered.
         """
+        self.started.fill_(True)
         if self._encodings is None:
             return
         encodings, self._encodings = self._encodings, None
@@ -92,10 +97,7 @@ class DvaeTraining(Method):
             if dist.is_initialized() and dist.get_world_size() > 1:
                 # Every process must move the codes alike.
                 dist.broadcast(encodings, src=0)
-                dist.all_reduce(self.usage)
-                self.usage.div_(dist.get_world_size())
-            if self._start_codebook:
-                self._start_codebook = False
+            if self._first_step:
                 generator = torch.Generator().manual_seed(self._seed)
                 self._write_codebook(fit_kmeans(encodings, self.tokenizer.vocab_size, _KMEANS_ROUNDS, generator))
             else:
@@ -103,7 +105,8 @@ class DvaeTraining(Method):
 
     def _moves_codes(self, progress: Progress) -> bool:
         if progress.step == 0:
-            return self._start_codebook
+            # The one step in which the CPU may wait for the device to say what a checkpoint brought along.
+            return self.options.kmeans_start and self.tokenizer.cosine and not bool(self.started)
         due = progress.step % self.options.restart_every == 0 and progress.fraction < _RESTARTS_UNTIL
         return due and self.options.restart_dead and self.tokenizer.cosine
 
@@ -126,7 +129,7 @@ class DvaeTraining(Method):
     @torch.no_grad()
     def _count(self, ids: Tensor) -> None:
         shares = code_counts(ids, len(self.usage)) / ids.numel()
-        self.usage.lerp_(shares, 1 - _USAGE_MOMENTUM)
+        self.usage.lerp_(mean_over_processes(shares), 1 - _USAGE_MOMENTUM)
 
     def _tau(self, progress: Progress) -> float:
         options = self.options
@@ -163,13 +166,6 @@ class DvaeTraining(Method):
         pixels = to_unit(batch.views["image"][:_PICTURES])
         rows = torch.stack([pixels, self.tokenizer.decode(self.tokenizer.encode(pixels))])  # (2, B, C, H, W)
         return {"reconstructions": rows.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)}  # (C, 2 * H, B * W)
-
-    def state_info(self) -> Mapping[str, Any]:
-        return {
-            "vocab_size": self.tokenizer.vocab_size,
-            "codes_used": 1 - float(dead_codes(self.usage, _DEAD_SHARE).float().mean()),
-            "perplexity": float(perplexity(self.usage)),
-        }
 
 
 def gumbel_softmax(logits: Tensor, tau: float, straight_through: bool) -> Tensor:
