@@ -5,9 +5,6 @@ BEiT, SimMIM, MAE, data2vec and I-JEPA are this one method with other parts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -49,7 +46,7 @@ class MaskedModeling(Method):
         self.grid = patch_grid(context.image_size, self.backbone.patch_size)
         self.normalize = Normalize(context.mean, context.std)
         self._check_parts()
-        self.hidden_patches = self.masker.max_hidden(self.grid)
+        self.masker.max_hidden(self.grid)  # refuses what the grid has no room for
 
         image = ViewSpec(context.image_size)
         tokens = self.target.view(image, self.grid)
@@ -168,12 +165,6 @@ class MaskedModeling(Method):
             places = torch.where(mask.valid.flatten(1), places, ids.shape[1] - 1)
             return ids.scatter(1, places, guesses)[:, :-1]  # (B, N)
         return ids.scatter(1, places, guesses)
-
-    def state_info(self) -> Mapping[str, Any]:
-        info: dict[str, Any] = {"grid": list(self.grid), "hidden_patches": self.hidden_patches}
-        if isinstance(self.target, Tokenizer):
-            info["vocab_size"] = self.target.vocab_size
-        return info
 
 
 def _places(count: int) -> str:

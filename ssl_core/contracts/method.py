@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -116,8 +115,4 @@ class Method(nn.Module, ABC):
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Returns sheets a person would look at: name -> (3, H, W) float in [0, 1]. May be empty."""
-        return {}
-
-    def state_info(self) -> Mapping[str, Any]:
-        """Returns plain values for the run's report (vocabulary, codes used, ...)."""
         return {}

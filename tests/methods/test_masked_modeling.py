@@ -217,7 +217,6 @@ def test_vectors_are_targets_too():
     method = _method(tokenizer=ToyVectors())
     method(_batch(method), PROGRESS)
     assert method.head.seen[1].shape == (3, N, 3)
-    assert "vocab_size" not in method.state_info()
 
 
 def test_grids_that_differ_are_named():
@@ -277,7 +276,3 @@ def test_pictures_with_padded_masks_leave_the_first_patch_alone():
 def test_pictures_without_a_decoder():
     method = _method(tokenizer=ToyVectors())
     assert method.pictures(_batch(method))["reconstruction"].shape == (3, 3 * SIZE, 2 * SIZE)
-
-
-def test_report_values():
-    assert _method().state_info() == {"grid": [4, 4], "hidden_patches": K, "vocab_size": VOCAB}
