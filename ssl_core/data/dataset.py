@@ -13,16 +13,13 @@ from ssl_core.contracts.batch import Batch, ViewSpec
 from ssl_core.contracts.data import BadImage, ImageSet, Transform
 from ssl_core.contracts.masker import Grid, Mask, Masker
 from ssl_core.data.collate import collate
-from ssl_core.data.decode import to_rgb
 from ssl_core.data.order import SampleKey
+from ssl_core.data.reading import read_clean
 from ssl_core.data.seeding import batch_rng, sample_rng
 from ssl_core.errors import DataError, SslError
 
 _REPLACEMENTS = 20
 """Other images that are tried in place of a broken one. With half of them broken, one in a million samples fails."""
-
-_UNREADABLE = (BadImage, OSError)
-"""OSError is what Pillow raises in an image set that leaves decoding to it."""
 
 
 @dataclass(frozen=True)
@@ -102,24 +99,17 @@ class TrainingImages(Dataset):
     def _read(self, epoch: int, index: int) -> tuple[Image.Image, int]:
         """Returns the image and its index, or a replacement's where it is broken."""
         try:
-            return self._decode(index), index
-        except _UNREADABLE as error:
+            return read_clean(self.images, index), index
+        except BadImage as error:
             reason = error
         rng = sample_rng(self.seed, epoch, index, "replacement")
         for _ in range(_REPLACEMENTS):
             other = rng.randrange(len(self.images))
             try:
-                return self._decode(other), other
-            except _UNREADABLE:
+                return read_clean(self.images, other), other
+            except BadImage:
                 continue
         raise DataError(
             f"{self.images.name(index)}: cannot be read ({reason}), "
             f"and neither can {_REPLACEMENTS} other images that were tried in its place"
         )
-
-    def _decode(self, index: int) -> Image.Image:
-        image = self.images.read(index)
-        if image.mode != "RGB":  # a third party's set that leaves the conversion to us
-            return to_rgb(image)
-        image.load()
-        return image

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from ssl_core.contracts.data import ImageSet, Transform
 from ssl_core.contracts.masker import Grid, Masker
 from ssl_core.data.dataset import Failure, TrainingImages
 from ssl_core.data.order import SampleKey, SampleOrder
+from ssl_core.data.worker_signals import leave_signals_to_the_main_process
 from ssl_core.errors import ResourceError, UsageError
 
 SMALL_AREA = 64 * 64
@@ -114,13 +114,12 @@ class MicroBatchSampler(Sampler):
         rank: int = 0,
         world_size: int = 1,
     ):
-        self.per_rank = _share(order.batch_size, world_size)
-        if self.per_rank % micro_batch_size:
-            divisors = [size for size in range(1, self.per_rank + 1) if self.per_rank % size == 0]
+        if order.batch_size % (world_size * micro_batch_size):
             raise UsageError(
-                f"{self.per_rank} images a process cannot be cut into micro-batches of {micro_batch_size}: "
-                f"set train.micro_batch_size to one of {', '.join(map(str, divisors))}"
+                f"a batch of {order.batch_size} images cannot be cut into micro-batches of {micro_batch_size} "
+                f"for {world_size} processes"
             )
+        self.per_rank = order.batch_size // world_size
         self.order = order
         self.steps = range(first_step, total_steps)
         self.micro_batch_size = micro_batch_size
@@ -181,17 +180,6 @@ class TrainingLoader:
             yield batch
 
 
-def _share(batch_size: int, world_size: int) -> int:
-    if batch_size % world_size:
-        below = batch_size // world_size * world_size
-        choices = " or ".join(str(size) for size in (below, below + world_size) if size)
-        raise UsageError(
-            f"a batch of {batch_size} images cannot be shared evenly by {world_size} processes: "
-            f"set train.batch_size to {choices}"
-        )
-    return batch_size // world_size
-
-
 def _usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
@@ -203,6 +191,5 @@ def _as_is(batch: Any) -> Any:
 
 
 def _start_worker(_: int) -> None:
-    # The main process decides what Ctrl-C means; and N workers must not start N times all threads.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
+    leave_signals_to_the_main_process()
+    torch.set_num_threads(1)  # N workers must not start N times all threads

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from ssl_core.contracts.data import BadImage, ImageSet
+from ssl_core.data.reading import read_clean
 
 
 class ArrayImages(ImageSet):
@@ -39,23 +40,24 @@ class ArrayImages(ImageSet):
 class CachedImages(ImageSet):
     """Keeps decoded images in memory, from the first read of each on.
 
-    Worth it for many small files, where decoding costs more than all the rest. Every worker
-    process fills a cache of its own.
+    Worth it for many small files, where decoding costs more than all the rest. Every process that
+    loads images fills a cache of its own, so they share the limit.
 
     Args:
         images: the set behind it.
-        limit_bytes: of decoded pixels; what does not fit is decoded each time.
+        limit_bytes: of decoded pixels, in all processes together; what does not fit is decoded each time.
+        processes: how many load images on this machine: the workers of every training process.
     """
 
-    def __init__(self, images: ImageSet, limit_bytes: int = 1 << 30):
+    def __init__(self, images: ImageSet, limit_bytes: int = 1 << 30, processes: int = 1):
         self.images = images
         self.classes = images.classes
-        self._free = limit_bytes
+        self._free = limit_bytes // max(processes, 1)
         self._decoded: dict[int, tuple[tuple[int, int], bytes]] = {}
 
     @staticmethod
-    def fits(images: ImageSet, limit_bytes: int = 1 << 30, sample: int = 100) -> bool:
-        """Returns whether the whole set would fit, judged by a few images spread over it."""
+    def fits(images: ImageSet, limit_bytes: int = 1 << 30, processes: int = 1, sample: int = 100) -> bool:
+        """Returns whether every process could keep the whole set, judged by a few images spread over it."""
         if isinstance(images, ArrayImages):
             return False  # it is in memory already
         count = min(sample, len(images))
@@ -66,7 +68,7 @@ class CachedImages(ImageSet):
             except BadImage:
                 continue
             area += width * height
-        return 3 * area / count * len(images) <= limit_bytes
+        return 3 * area / count * len(images) <= limit_bytes // max(processes, 1)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -76,7 +78,7 @@ class CachedImages(ImageSet):
         if known is not None:
             size, data = known
             return Image.frombytes("RGB", size, data)
-        image = self.images.read(index)
+        image = read_clean(self.images, index)
         data = image.tobytes()
         if len(data) <= self._free:
             self._free -= len(data)

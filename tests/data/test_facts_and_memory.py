@@ -91,6 +91,30 @@ def test_cache_stays_below_its_limit():
     assert images.reads == 5 + 3
 
 
+def test_processes_share_the_limit():
+    images = Sized([(3, 2)] * 5)
+    cached = CachedImages(images, limit_bytes=40, processes=2)  # one image of 18 bytes
+    for _ in range(2):
+        for index in range(5):
+            cached.read(index)
+    assert images.reads == 5 + 4
+    assert CachedImages.fits(Sized([(10, 10)] * 10), limit_bytes=6000, processes=2)
+    assert not CachedImages.fits(Sized([(10, 10)] * 10), limit_bytes=5999, processes=2)
+
+
+def test_the_cache_converts_what_a_set_left_to_us():
+    class Left(Sized):
+        def read(self, index: int) -> Image.Image:
+            if index:
+                raise OSError("truncated")
+            return Image.new("L", (3, 2), 7)
+
+    cached = CachedImages(Left([(3, 2)] * 2))
+    assert [cached.read(0).getpixel((0, 0)) for _ in range(2)] == [(7, 7, 7)] * 2
+    with pytest.raises(BadImage, match="OSError: truncated"):
+        cached.read(1)
+
+
 def test_what_is_worth_a_cache():
     assert CachedImages.fits(Sized([(10, 10)] * 10), limit_bytes=3000)
     assert not CachedImages.fits(Sized([(10, 10)] * 10), limit_bytes=2999)

@@ -143,7 +143,7 @@ def test_epochs_and_seeds_differ(name):
     assert not torch.equal(first, by_index(batches(total_steps=5, seed=1), name))
 
 
-@pytest.mark.parametrize("error", [BadImage, OSError])
+@pytest.mark.parametrize("error", [BadImage, OSError, SyntaxError])
 def test_broken_images_are_replaced_by_the_same_others(error):
     broken = (1, 2, 3, 17)
     once = batches(Noise(broken, error))
@@ -189,9 +189,9 @@ def test_a_grey_image_set_is_converted():
 
 
 def test_batches_that_cannot_be_shared():
-    with pytest.raises(UsageError, match=r"8 images.*3 processes.*train\.batch_size to 6 or 9"):
+    with pytest.raises(UsageError, match=r"8 images.*micro-batches of 1 for 3 processes"):
         batches(world_size=3, micro_batch_size=1)
-    with pytest.raises(UsageError, match=r"micro-batches of 3.*one of 1, 2, 4, 8"):
+    with pytest.raises(UsageError, match=r"micro-batches of 3 for 1 processes"):
         batches(micro_batch_size=3)
 
 
