@@ -58,9 +58,12 @@ def make_layer(
     names: dict[str, str] = dict(flags or {})
     settings: dict[str, dict[str, Any]] = {}
     recipes: tuple[str, ...] | None = None
-    for key, value in _dotted(values):
+    for key, value in _dotted(_named(values, problems)):
         section, _, option = key.partition(".")
         if key == "recipes":
+            if not isinstance(value, list | tuple | None):
+                problems.append(f"recipes: expected a list of names, not {value!r}")
+                continue
             recipes = tuple(map(str, value or ()))
         elif section in ("method", "data", *SLOT_KINDS) and option in ("", "name"):
             # `data` with a plain value is what --data takes; with options it is the engine's section.
@@ -75,6 +78,22 @@ def make_layer(
         else:
             settings.setdefault(section if option else "", {})[option or section] = value
     return Layer(name, user, names, {}, settings, recipes)
+
+
+def _named(values: Mapping[Any, Any], problems: list[str], prefix: str = "") -> dict[str, Any]:
+    """Returns the settings whose keys, and those of the section they hold, are text; the others are problems."""
+    named = {}
+    for key, value in values.items():
+        if not isinstance(key, str):
+            problems.append(
+                f"{prefix}{key}: the name of a setting is text, not {type(key).__name__}; "
+                "YAML reads numbers, on, off, yes and no as values: write such a name in quotes"
+            )
+        elif isinstance(value, Mapping) and not prefix and "." not in key:
+            named[key] = _named(value, problems, f"{key}.")
+        else:
+            named[key] = value
+    return named
 
 
 def _dotted(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,7 @@ from ssl_core.config.files import read_config, write_config
 from ssl_core.config.request import Request
 from ssl_core.config.resolve import DataFacts, from_resolved, resolve
 from ssl_core.config.select import select
-from ssl_core.errors import ConfigError, DataError
+from ssl_core.errors import ConfigError, DataError, UsageError
 from ssl_core.plugins.component import Component, Recipe
 from ssl_core.plugins.loader import Plugin
 
@@ -284,6 +284,23 @@ def test_files_that_are_no_config(tmp_path, text, message):
     with pytest.raises(ConfigError, match=r"run\.yaml") as caught:
         read_config(tmp_path / "run.yaml")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1: x\n", r"^1: the name of a setting is text, not int; "),
+        ("on: x\n", r"^True: the name of a setting is text, not bool; YAML reads .* on, .*in quotes$"),
+        ("train: {no: x}\n", r"^train.False: the name of a setting is text"),
+        ("recipes: 3\n", r"^recipes: expected a list of names, not 3$"),
+        ("recipes: small\n", r"^recipes: expected a list of names, not 'small'$"),
+    ],
+)
+def test_keys_that_yaml_does_not_read_as_text(tmp_path, text, message):
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        settle(config=file)
 
 
 def test_a_file_that_is_not_there(tmp_path):
