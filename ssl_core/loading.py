@@ -1,4 +1,7 @@
-"""Exported backbones: a safetensors file with a JSON beside it. Loading one runs no code from it."""
+"""Trained backbones: exported ones, a safetensors file with a JSON beside it, and those in checkpoints.
+
+Loading one runs no code from it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -17,6 +21,7 @@ from ssl_core.contracts.context import BuildContext
 from ssl_core.contracts.evaluation import BackboneSpec
 from ssl_core.errors import CheckpointError
 from ssl_core.plugins.registry import Registry
+from ssl_core.run_checkpoint import find_checkpoint, read_checkpoint
 from ssl_core.tensor_file import write_tensors
 
 EXPORT_FORMAT = "ssl-export-1"
@@ -26,19 +31,26 @@ def load(path: str | Path, registry: Registry | None = None) -> Backbone:
     """Loads a trained backbone, in eval mode, on the CPU.
 
     Args:
-        path: a run folder, or the `backbone.safetensors` of its `export/`.
+        path: a run folder, the `backbone.safetensors` of its `export/`, or a checkpoint: its folder or the
+            weights in it. Of a run that has not finished it is the newest complete checkpoint.
         registry: where its plugin is found; None = the installed plugins.
 
     Returns:
-        the backbone; `backbone.spec` says what it was built from and how pixels are normalised.
+        the backbone; `backbone.spec` says what it was built from and read from, and how pixels are normalised.
 
     Raises:
-        CheckpointError: there is no exported backbone, or it is damaged.
+        CheckpointError: there is no trained backbone, or it is damaged.
     """
-    file = find_export(Path(path), "backbone")
-    values, state = read_export(file)
-    spec = _spec(values, file)
-    backbone = _build(spec, registry or Registry.load())
+    registry = registry or Registry.load()
+    checkpoint = find_checkpoint(Path(path))
+    if checkpoint is not None:
+        file = checkpoint
+        spec, state = read_checkpoint(checkpoint, registry)
+    else:
+        file = find_export(Path(path), "backbone")
+        values, state = read_export(file)
+        spec = _spec(values, file)
+    backbone = _build(spec, registry)
     _load_strictly(backbone, state, file)
     return backbone.eval()
 
@@ -108,22 +120,29 @@ def _spec(values: Mapping[str, Any], file: Path) -> BackboneSpec:
     try:
         return BackboneSpec(
             component=values["component"],
-            options=values["options"],
-            image_size=values["image_size"],
+            options=dict(values["options"]),
+            image_size=int(values["image_size"]),
             mean=tuple(values["mean"]),
             std=tuple(values["std"]),
             data=values.get("data"),
             data_settings=values.get("data_settings", {}),
             source=file,
         )
-    except (KeyError, TypeError) as error:
+    except KeyError as error:
         raise CheckpointError(f"{file.with_suffix('.json')}: incomplete: {error} is missing") from None
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{file.with_suffix('.json')}: damaged: {error}") from None
 
 
 def _build(spec: BackboneSpec, registry: Registry) -> Backbone:
     component = registry.find(spec.component, "backbone").component
     context = BuildContext(image_size=spec.image_size, mean=spec.mean, std=spec.std)
-    backbone = component.load()(component.options(**spec.options), context)
+    try:
+        options = component.options(**spec.options)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise CheckpointError(f"{spec.source}: these are no options of {spec.component}: {wrong}") from None
+    backbone = component.load()(options, context)
     backbone.spec = spec
     return backbone
 
