@@ -42,11 +42,12 @@ def eval_command(arguments: Sequence[str]) -> Mapping[str, Any]:
     own = {key: value for key, value in settings.items() if key not in data_settings}
     options = validate_options(match.component.options, own)
     if len(words) < 2:
-        raise UsageError(f"ssl-eval {words[0]}: of what? Give a run folder or its export/backbone.safetensors")
+        raise UsageError(f"ssl-eval {words[0]}: of what? Give a run folder or a checkpoint of it")
     checkpoint = Path(words[1])
     if not checkpoint.exists():
         raise CheckpointError(f"{checkpoint}: no such run folder or checkpoint file")
-    folder = flags.out or (checkpoint / "eval" if checkpoint.is_dir() else None)
+    run = _run_folder(checkpoint)
+    folder = flags.out or (None if run is None else run / "eval")
 
     # torch is imported from here on.
     from rich.console import Console
@@ -56,10 +57,11 @@ def eval_command(arguments: Sequence[str]) -> Mapping[str, Any]:
     started = time.monotonic()
     result = _evaluate(match.component.load(), options, registry, checkpoint, flags.data, data_settings, folder)
     result["seconds"] = round(time.monotonic() - started, 1)
+    # Stored first, so that nothing that goes wrong with the screen can lose it.
+    file = None if folder is None else store(result, folder, (flags.out or folder.parent) / "report.md")
     show(result, Console())
-    if folder is not None:
-        report = (flags.out or checkpoint) / "report.md"
-        print(f"stored: {store(result, folder, report)}")
+    if file is not None:
+        print(f"stored: {file}")
     registry.hook.evaluated(checkpoint=checkpoint, result=result)
     return result
 
@@ -86,7 +88,18 @@ def _evaluate(
         _make_writable(folder)
     context = BuildContext(image_size=spec.image_size, mean=spec.mean, std=spec.std, registry=registry)
     result = evaluator(options, context).run(backbone, source, folder)
+    if _run_folder(checkpoint) == checkpoint and spec.source is not None and spec.source.is_dir():
+        note = f"the run has no exported backbone yet: these are the weights of {spec.source.name}"
+        result["notes"] = [*result.get("notes", ()), note]
     return {**result, "checkpoint": str(checkpoint), "data": data or source.describe()}
+
+
+def _run_folder(checkpoint: Path) -> Path | None:
+    """Returns the run that a folder is, or that it is a checkpoint of; None for a file."""
+    if not checkpoint.is_dir():
+        return None
+    # A result does not belong into a checkpoint: the run deletes old ones.
+    return checkpoint.absolute().parents[1] if (checkpoint / "manifest.json").is_file() else checkpoint
 
 
 def _make_writable(folder: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -23,9 +24,8 @@ def show(result: Mapping[str, Any], console: Console) -> None:
         "model": metrics,
         **{name: found for name, found in result["baselines"].items() if isinstance(found, Mapping)},
     }
-    table = Table(
-        title=f"{result['evaluator']} of {result['checkpoint']} on {result['data']} ({protocol.get('unit', '')})"
-    )
+    title = f"{result['evaluator']} of {result['checkpoint']} on {result['data']} ({protocol.get('unit', '')})"
+    table = Table(title=escape(title))
     table.add_column("")
     for name in columns:
         table.add_column(name.replace("_", " "), justify="right")

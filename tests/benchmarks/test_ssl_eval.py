@@ -74,6 +74,58 @@ def test_results_are_kept_in_the_run_and_numbered(run_folder, opened, capsys):
     assert "eval/knn-2.json" in lines[1]
 
 
+def test_a_path_is_never_read_as_markup(run_folder, opened, capsys):
+    run_folder.with_name("[").mkdir()
+    folder = run_folder.rename(run_folder.with_name("[") / "a]")
+    assert main(["knn", str(folder), *FLAGS]) == 0
+    assert "[/a]" in "".join(capsys.readouterr().out.split())
+    assert (folder / "eval" / "knn-1.json").is_file()
+
+
+def test_a_result_is_kept_before_it_is_shown(run_folder, opened, monkeypatch):
+    def fail(*_):
+        raise OSError("no screen")
+
+    monkeypatch.setattr("ssl_benchmarks.report.show", fail)
+    assert main(["knn", str(run_folder), *FLAGS]) != 0
+    assert (run_folder / "eval" / "knn-1.json").is_file()
+
+
+def test_a_run_that_has_not_finished_is_evaluated_by_its_newest_checkpoint(tmp_path, capsys):
+    import shutil
+
+    import ssl_core
+    from ssl_core.api import Registry
+
+    run, toy = tmp_path / "run", Path(__file__).parents[1] / "toys" / "toy_mae.py"
+    settings = {
+        "data.image_size": 32,
+        "dataset.images": 40,
+        "train.steps": 2,
+        "train.batch_size": 8,
+        "optim.warmup_steps": 1,
+        "log.pictures_every": 0,
+        "runtime.device": "cpu",
+        "runtime.precision": "fp32",
+        "runtime.threads": 1,
+    }
+    ssl_core.train("toy-mae", out=run, settings=settings, registry=Registry.load(files=[toy]))
+    shutil.rmtree(run / "export")
+    checkpoint = run / "checkpoints" / "step-00000002"
+    flags = ["--plugin", str(toy), "--json", "device=cpu", "precision=fp32", "k=5", "baselines=false"]
+    results = []
+    for path in (run, checkpoint, checkpoint / "model.safetensors"):
+        capsys.readouterr()
+        assert main(["knn", str(path), *flags]) == 0
+        results.append(json.loads(capsys.readouterr().out))
+    assert results[0]["metrics"] == results[1]["metrics"] == results[2]["metrics"]
+    noted = [any("weights of step-00000002" in note for note in result["notes"]) for result in results]
+    assert noted == [True, False, False]
+    # Beside the run's other results, not inside a checkpoint that the run deletes one day.
+    assert sorted(file.name for file in (run / "eval").iterdir()) == ["knn-1.json", "knn-2.json"]
+    assert not (checkpoint / "eval").exists()
+
+
 def test_out_takes_everything_and_a_file_alone_writes_nothing(run_folder, opened, tmp_path):
     export = run_folder / "export" / "backbone.safetensors"
     assert main(["knn", str(export), *FLAGS]) == 0
