@@ -70,8 +70,9 @@ def _precision(options: RuntimeOptions, device: torch.device) -> str:
         return options.precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    # Without the AVX-512 instructions bf16 is emulated, and slower than fp32.
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+    # Without the AVX-512 instructions bf16 is emulated, and slower than fp32. The test is not public yet.
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bf16" if native() else "fp32"
 
 
 def memory_bytes(device: torch.device) -> int:

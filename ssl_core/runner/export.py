@@ -10,9 +10,9 @@ from torch import nn
 
 from ssl_core.config.run_config import RunConfig
 from ssl_core.contracts.backbone import Backbone
-from ssl_core.contracts.evaluation import BackboneSpec
 from ssl_core.contracts.method import Method
 from ssl_core.loading import spec_values, write_export
+from ssl_core.run_checkpoint import backbone_spec
 from ssl_core.runner.run_folder import RunFolder
 
 
@@ -43,27 +43,10 @@ def export_parts(
 
 
 def _description(config: RunConfig, slot: str, part: nn.Module) -> dict[str, Any]:
+    if isinstance(part, Backbone):
+        return spec_values(backbone_spec(config))
     chosen = config.parts[slot]
-    options = chosen.options.model_dump(mode="json")
-    if not isinstance(part, Backbone):
-        return {"component": chosen.match.qualified, "options": options}
-    assert config.data.image_size is not None
-    dataset = config.parts["dataset"]
-    spec = BackboneSpec(
-        component=chosen.match.qualified,
-        options=options,
-        image_size=config.data.image_size,
-        mean=config.data.mean,
-        std=config.data.std,
-        data=dataset.match.qualified,
-        data_settings={f"dataset.{name}": _absolute(value) for name, value in dataset.options.model_dump().items()},
-    )
-    return spec_values(spec)
-
-
-def _absolute(value: Any) -> Any:
-    """A path stays right when a later command runs elsewhere."""
-    return str(value.expanduser().absolute()) if isinstance(value, Path) else value
+    return {"component": chosen.match.qualified, "options": chosen.options.model_dump(mode="json")}
 
 
 def _name_of(method: Method, part: nn.Module) -> str:

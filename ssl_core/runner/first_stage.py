@@ -16,6 +16,7 @@ from ssl_core.contracts.batch import ViewSpec
 from ssl_core.contracts.data import BadImage, ImageSet, Transform
 from ssl_core.contracts.target import TargetSource
 from ssl_core.data.order import SampleOrder
+from ssl_core.data.reading import read_clean
 from ssl_core.data.seeding import sample_rng
 from ssl_core.loading import read_export, write_export
 from ssl_core.runner.reporter import Reporter
@@ -63,7 +64,7 @@ class FirstStage:
         for position in range(count):
             index = order.batch(position)[0].index
             try:
-                image = self._images.read(index)
+                image = read_clean(self._images, index)
             except BadImage:
                 continue  # the training loop counts and lists it
             view = self._transform(

@@ -93,8 +93,9 @@ class Session:
         device = choose_device(self.config.runtime, self.processes.local_rank)
         self.processes.connect(device.device)
         images = self.source.open("train")
-        if CachedImages.fits(images):
-            images = CachedImages(images)
+        readers = max(1, self._workers(device, images)) * self.processes.world_size  # each keeps a cache of its own
+        if CachedImages.fits(images, processes=readers):
+            images = CachedImages(images, processes=readers)
         plan = plan_batch(self.config.train, self.processes.world_size, device.device.type)
         if plan.wasteful:
             self.reporter.warn(
@@ -116,6 +117,9 @@ class Session:
         dry_run = self.folder is None
         state = self._build_state(method, device, len(images), 1 if dry_run else steps, order.steps_per_epoch)
         return self._train(state, device, images, transform, plan, order)
+
+    def _workers(self, device: Device, images: ImageSet) -> int:
+        return choose_workers(self.config.data.workers, device.device.type, median_size(images) ** 2)
 
     def _build_transform(self) -> Transform:
         part = self.config.parts["transform"]
@@ -245,7 +249,7 @@ class Session:
             micro_batch_size=plan.micro_batch_size,
             rank=self.processes.rank,
             world_size=self.processes.world_size,
-            workers=choose_workers(self.config.data.workers, device.device.type, median_size(images) ** 2),
+            workers=self._workers(device, images),
             pin_memory=device.device.type == "cuda",
         )
 

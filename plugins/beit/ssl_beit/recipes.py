@@ -50,10 +50,10 @@ _DEMONSTRATION: dict[str, Any] = {
     "transform.scale": (0.6, 1.0),
     "transform.flip": 0.0,
     "train.batch_size": 32,
-    "train.steps": 560,
+    "train.steps": 450,
     "optim.lr": 1e-3,
     "optim.min_lr": 1e-5,
-    "optim.warmup_steps": 28,
+    "optim.warmup_steps": 22,
 }
 
 _EMBEDDED = (1, 40)
@@ -99,7 +99,7 @@ RECIPES = (
     Recipe(
         "demonstration-small",
         "The embedded textures with a backbone that is four times as slow",
-        {"train.steps": 220, "optim.warmup_steps": 11},
+        {"train.steps": 200, "optim.warmup_steps": 10},
         When(image_size=_EMBEDDED, backbones=("vit_small",), demonstration=True),
     ),
     Recipe(
