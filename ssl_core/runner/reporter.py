@@ -57,17 +57,19 @@ class Reporter:
         """
         if self.quiet:
             return
-        line = _line(values, step, total, epoch, epochs)
+        where = f"epoch {epoch:.1f}/{epochs:.4g}"
+        line = "  ".join([where, f"step {step}/{total}", *_fields(values)])
         if not self.console.is_terminal:
             self.say(line)
             return
         if self._bar is None:
-            self._bar = Progress(
-                TextColumn(self.indent), BarColumn(24), TextColumn("{task.description}"), console=self.console
-            )
-            self._task = self._bar.add_task("", total=total)
+            left, percent = TextColumn(self.indent + "{task.description}"), TextColumn("{task.percentage:>3.0f} %")
+            self._bar = Progress(left, BarColumn(8), percent, TextColumn("{task.fields[values]}"), console=self.console)
+            self._task = self._bar.add_task("", total=total, values="")
             self._bar.start()
-        self._bar.update(self._task, completed=step, description=line)
+        # Short enough for a terminal of 80 characters.
+        values_short = " ".join(_fields(values)).replace("mem ", "").replace("data-wait", "wait")
+        self._bar.update(self._task, completed=step, description=where, values=values_short)
         self._write(line)
 
     def end_progress(self) -> None:
@@ -82,17 +84,19 @@ class Reporter:
                 stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
 
-def _line(values: Mapping[str, float], step: int, total: int, epoch: float, epochs: float) -> str:
-    fields = [f"epoch {epoch:.1f}/{epochs:.4g}", f"step {step}/{total}"]
+def _fields(values: Mapping[str, float]) -> list[str]:
+    fields = []
     if "loss" in values:
         fields.append(f"loss {values['loss']:.3f}")
     if "acc" in values:
         fields.append(f"acc {100 * values['acc']:.1f} %")
-    fields.append(f"{values['images_per_second']:.0f} img/s")
-    fields.append(f"mem {values['memory_gb']:.1f} GB")
-    fields.append(f"data-wait {100 * values['data_wait']:.0f} %")
-    fields.append(f"ETA {duration(values['eta'])}")
-    return "  ".join(fields)
+    return [
+        *fields,
+        f"{values['images_per_second']:.0f} img/s",
+        f"mem {values['memory_gb']:.1f} GB",
+        f"data-wait {100 * values['data_wait']:.0f} %",
+        f"ETA {duration(values['eta'])}",
+    ]
 
 
 def duration(seconds: float) -> str:
