@@ -156,3 +156,11 @@ def test_a_batch_larger_than_the_data_is_refused(registry, tmp_path):
     with pytest.raises(DataError, match=r"train.batch_size"):
         train("toy-dino", tmp_path / "run", registry, train__batch_size=64)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_compiled_blocks_train_like_plain_ones(registry, tmp_path):
+    train("beit", tmp_path / "plain", registry, **METHODS["beit"])
+    train("beit", tmp_path / "compiled", registry, runtime__compile=True, **METHODS["beit"])
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), rel=1e-3)
+    assert ssl_core.load(tmp_path / "compiled", registry).width == 32
