@@ -170,13 +170,15 @@ def _run(
     resume_from: Path | None = None,
     init_from: Path | None = None,
     fresh: bool = False,
+    stage: bool = False,
     serves: RunFolder | None = None,
 ) -> dict[str, Any]:
     """Runs a session and keeps status.json true, whatever happens.
 
     Args:
         fresh: whether this call made the folder.
-        serves: the run that this one is the first stage of; that is what a person resumes.
+        stage: whether this is the first stage of another run.
+        serves: that run's folder, which is what a person resumes; None in a dry run.
     """
     writes = folder is not None and processes.first
     if writes:
@@ -186,7 +188,7 @@ def _run(
         registry.hook.run_started(out=folder.path, config=config.as_dict())
 
     def run_stage(config: RunConfig, stage: RunFolder, reporter: Reporter, resume_from: Path | None) -> Any:
-        options = {"resume_from": resume_from, "serves": serves or folder}
+        options = {"resume_from": resume_from, "stage": True, "serves": serves or folder}
         return _run(config, registry, source, stage, reporter, processes, **options)
 
     session = Session(
@@ -200,6 +202,7 @@ def _run(
         hooks=hooks,
         resume_from=resume_from,
         init_from=init_from,
+        stage=stage,
         resume_path=None if folder is None else (serves or folder).path,
     )
     try:

@@ -13,8 +13,8 @@ from ssl_core.errors import DataError
 UPDATES_PER_EPOCH = 32
 """A batch is shrunk until an epoch has at least so many updates."""
 
-SMALLEST_BATCH = 8
-"""It is not shrunk below this, as long as there are so many images."""
+SMALLEST_BATCH = 64
+"""It is not shrunk below this, as long as there are so many images: the learning rate would shrink to nothing."""
 
 _SIZE_STEP, _SMALLEST_SIZE, _LARGEST_SIZE = 16, 32, 224
 

@@ -35,6 +35,8 @@ def header_lines(
     if config.recipes:
         lines.append(f"recipe    {', '.join(config.recipes)}")
     lines += [f"          {line}" for line in config.adjustments]
+    if session.stage:
+        return lines
     if session.folder is None:
         lines.append("out       nothing is written (dry run)")
     else:

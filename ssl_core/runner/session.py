@@ -65,6 +65,7 @@ class Session:
         hooks: the caller's own.
         resume_from: a complete checkpoint, or None.
         init_from: weights to start from, or None.
+        stage: whether it is the first stage of another run, which then has the last word.
         resume_path: what a person passes to `--resume`; another run's folder when this is its first stage.
     """
 
@@ -78,6 +79,7 @@ class Session:
     hooks: Sequence[TrainingHook] = ()
     resume_from: Path | None = None
     init_from: Path | None = None
+    stage: bool = False
     resume_path: Path | None = None
     started: float = field(default_factory=time.perf_counter)
 
@@ -293,7 +295,7 @@ class Session:
                 self.folder.write_status("finished", state.step, 0)
                 self.folder.append_report(_report(result, seconds))
             self.processes.barrier()
-        if self.processes.first:
+        if self.processes.first and not self.stage:
             for line in closing_lines(self.config, result):
                 self.reporter.say(line)
         return result

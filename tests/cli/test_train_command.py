@@ -156,8 +156,8 @@ def test_print_config(training, capsys):
     assert lines["name: toy_command:net"] == "from command line"
     assert lines["epochs: 3.0"] == "from preset guess"
     assert lines["betas: [0.9, 0.999]"] == "from default"
-    assert lines["batch_size: 8"] == "from adjusted: 64 of preset guess, shrunk"
-    assert "# batch 64 -> 8 to fit 64 images" in text.splitlines()
+    assert lines["batch_size: 64"] == "from adjusted: 128 of preset guess, shrunk"
+    assert "# batch 128 -> 64 to fit 64 images" in text.splitlines()
     assert [call[0] for call in training.calls] == ["open_data"]
 
 

@@ -57,7 +57,7 @@ def register_methods():
             "guesses what is hidden",
             "toy_command:Guess",
             slots={"backbone": "toy_command:net", "dataset": "toy_command:dots", "transform": "toy_command:cut"},
-            settings={"train.epochs": 3, "train.batch_size": 64},
+            settings={"train.epochs": 3, "train.batch_size": 128},
             recipes=(
                 Recipe("tiny", "for dots", {"data.image_size": 32}, When(image_size=(0, 64), backbones=("net_small",))),
             ),

@@ -177,7 +177,7 @@ def test_a_file_for_a_part_that_the_command_line_swaps(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("images", "batch"), [(1_281_167, 2048), (12_431, 256), (1024, 32), (1023, 16), (100, 8), (8, 8), (5, 5)]
+    ("images", "batch"), [(1_281_167, 2048), (12_431, 256), (4096, 128), (4095, 64), (100, 64), (40, 40), (5, 5)]
 )
 def test_the_batch_shrinks_to_the_data(images, batch):
     config = settle(DataFacts(images, 400))
