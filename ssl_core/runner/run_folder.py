@@ -43,6 +43,8 @@ class RunFolder:
             UsageError: something is there already and `overwrite` is False, it is a file, or it cannot be made.
         """
         folder = cls(path)
+        if path.is_file():
+            raise UsageError(f"--out {path}: this is a file; name a folder")
         try:
             if path.is_dir() and any(path.iterdir()):
                 if not overwrite:
