@@ -54,6 +54,11 @@ class RunState:
         """Where training stands."""
         return Progress(self.step, self.total_steps, self.steps_per_epoch)
 
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Returns a copy of the weights worth exporting: the average where there is one. Every process must call it."""
+        model = model_state(self.method)
+        return model if self.average is None else self.average.state(model)
+
     def capture(self) -> Checkpoint:
         """Returns a copy to save. Every process must call it; sharded tensors are gathered.
 

@@ -286,8 +286,7 @@ class Session:
             "bad_images": len(bad),
         }
         if self.folder is not None:
-            captured = state.capture()
-            weights = captured.model if captured.average is None else captured.average
+            weights = state.weights()
             if self.processes.first:
                 parts = state.method.export()
                 files = export_parts(self.config, state.method, parts, weights, self.folder)
