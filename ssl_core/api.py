@@ -25,6 +25,7 @@ from ssl_core.plugins.component import API_VERSION, Component, Recipe, When
 from ssl_core.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from ssl_core.charts import figure_pixels, new_figure
     from ssl_core.cli.arguments import Parser
     from ssl_core.cli.console import run_command
     from ssl_core.cli.option_table import format_rows, option_rows
@@ -98,11 +99,13 @@ _LAZY = {
     "choose_device": "ssl_core.runner.device",
     "crop_and_resize": "ssl_core.data.cropping",
     "ema_update": "ssl_core.ema",
+    "figure_pixels": "ssl_core.charts",
     "find_export": "ssl_core.loading",
     "format_rows": "ssl_core.cli.option_table",
     "load": "ssl_core.loading",
     "mean_over_processes": "ssl_core.reduce",
     "median_size": "ssl_core.data.facts",
+    "new_figure": "ssl_core.charts",
     "open_source": "ssl_core.training",
     "option_help": "ssl_core.config.docstrings",
     "patch_grid": "ssl_core.patches",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -103,6 +103,22 @@ class Backbone(nn.Module, ABC):
         Args:
             name: as in this module's `named_parameters`.
         """
+
+    def adapt_state(self, state: Mapping[str, Tensor], source: BackboneSpec) -> dict[str, Tensor]:
+        """Makes the weights of a backbone that was built from `source` fit this one, built in another way.
+
+        It is asked when a checkpoint is loaded for another image size or with other options, so that
+        positions are resized and tables are expanded. Tensors that need no change pass as they are;
+        what still differs afterwards is refused by the loader.
+
+        Args:
+            state: name -> tensor, as saved.
+            source: what that backbone was built from.
+
+        Raises:
+            UsageError: the weights cannot be made to fit; the message says what to set.
+        """
+        return dict(state)
 
     def no_weight_decay(self) -> frozenset[str]:
         """Returns parameters (besides biases and vectors) that get no weight decay."""

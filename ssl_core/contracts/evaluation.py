@@ -56,14 +56,33 @@ class Evaluator(ABC):
 
 
 class CheckpointFormat(ABC):
-    """Reads files that another project wrote. Built as `CheckpointFormat(options, context)`."""
+    """Reads files that another project wrote. Built as `CheckpointFormat(options, context)`.
+
+    The engine reads the tensors, which runs no code, asks each format whether it knows them, and
+    loads what `convert` returns into the backbone that it describes. Every tensor must then match in name
+    and shape, except those that `ignored` lists.
+    """
+
+    ignored: tuple[str, ...] = ()
+    """Patterns (`fnmatch`) of tensors that may be in a file and in no backbone: index buffers, heads,
+    a mask token. Matched against the names that `convert` returns."""
 
     @abstractmethod
     def matches(self, keys: Collection[str], metadata: Mapping[str, str]) -> bool:
-        """Returns whether this looks like the format, from the names of its tensors alone."""
+        """Returns whether this looks like the format, from the names of its tensors and the metadata alone.
+
+        Args:
+            keys: names of the tensors, after unwrapping (`model`, `state_dict`, `module`, `teacher`).
+            metadata: what was found beside the tensors: the metadata of a safetensors file; `wrapper`, the key
+                the tensors lay under; `args`, the training arguments as JSON; `config.json`, the text of a
+                Hugging Face folder's; `timm.architecture` and `timm.pretrained_cfg` (JSON) of a timm name.
+        """
 
     @abstractmethod
     def convert(
         self, state: Mapping[str, Tensor], metadata: Mapping[str, str]
     ) -> tuple[BackboneSpec, dict[str, Tensor]]:
-        """Returns the spec and the state dict for that backbone."""
+        """Returns the spec and the state dict for that backbone.
+
+        Tensors it does not know pass under their own names, so that the engine can refuse and list them.
+        """

@@ -53,6 +53,7 @@ class LogHook(TrainingHook):
         self.scalars = scalars
         self.listeners = listeners
         self.last: dict[str, float] = {}
+        self._said: set[str] = set()
         self._since = self._start = time.perf_counter()
         self._first_step = state.step
 
@@ -76,8 +77,18 @@ class LogHook(TrainingHook):
                 f"step {progress.step}: the loss is {values['loss']}. Lower optim.lr (now {values['lr']:.3g}), "
                 "lengthen the warm-up, or set runtime.precision=fp32; the newest checkpoint is still good"
             )
+        self._diagnose(method, values, progress)
         for listener in self.listeners:
             listener.after_log(values, progress)
+
+    def _diagnose(self, method: Method, values: Mapping[str, float], progress: Progress) -> None:
+        """Prints what the method says is wrong, each line once."""
+        line = method.diagnose(values, progress)
+        if line is not None and line not in self._said:
+            self._said.add(line)
+            self.reporter.warn(line)
+            if self.processes.first and self.folder is not None:
+                self.folder.append_metrics({"event": "warning", "step": progress.step, "message": line})
 
     def _read(self, progress: Progress) -> dict[str, float]:
         values = self.state.means.read(self.processes)
