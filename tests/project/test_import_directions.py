@@ -14,7 +14,14 @@ ROOT = Path(__file__).parents[2]
 ROOTS = [ROOT, *sorted((ROOT / "plugins").glob("*")), ROOT / "benchmarks"]
 PACKAGES = [folder for root in ROOTS for folder in sorted(root.glob("ssl_*")) if folder.is_dir()]
 MODULES = [path for package in PACKAGES for path in sorted(package.rglob("*.py"))]
-INSTANT = ("ssl_core.api", "ssl_core.plugins", "ssl_core.config", "ssl_core.cli", "ssl_benchmarks.cli")
+INSTANT = (
+    "ssl_core.api",
+    "ssl_core.plugins",
+    "ssl_core.config",
+    "ssl_core.cli",
+    "ssl_benchmarks.cli",
+    "ssl_tokenizers.cli",
+)
 """Modules and packages that `--help` and `ssl-plugins list` import, besides each plugin's own description."""
 DESCRIPTIONS = ("plugin", "options", "recipes")
 HEAVY = ("torch", "numpy", "torchvision", "timm", "faiss", "sklearn", "mmengine", "PIL")
