@@ -29,6 +29,16 @@ if TYPE_CHECKING:
     from ssl_core.cli.arguments import Parser
     from ssl_core.cli.console import run_command
     from ssl_core.cli.option_table import format_rows, option_rows
+    from ssl_core.codebook import (
+        code_counts,
+        code_health,
+        code_histogram,
+        collapse_line,
+        dead_codes,
+        entropy,
+        perplexity,
+        used_share,
+    )
     from ssl_core.config.docstrings import option_help
     from ssl_core.config.sections import RuntimeOptions
     from ssl_core.config.validate import validate_options
@@ -97,8 +107,14 @@ _LAZY = {
     "build_untrained": "ssl_core.loading",
     "center_view": "ssl_core.data.cropping",
     "choose_device": "ssl_core.runner.device",
+    "code_counts": "ssl_core.codebook",
+    "code_health": "ssl_core.codebook",
+    "code_histogram": "ssl_core.codebook",
+    "collapse_line": "ssl_core.codebook",
     "crop_and_resize": "ssl_core.data.cropping",
+    "dead_codes": "ssl_core.codebook",
     "ema_update": "ssl_core.ema",
+    "entropy": "ssl_core.codebook",
     "figure_pixels": "ssl_core.charts",
     "find_export": "ssl_core.loading",
     "format_rows": "ssl_core.cli.option_table",
@@ -108,18 +124,20 @@ _LAZY = {
     "new_figure": "ssl_core.charts",
     "open_source": "ssl_core.training",
     "option_help": "ssl_core.config.docstrings",
-    "patch_grid": "ssl_core.patches",
     "option_rows": "ssl_core.cli.option_table",
     "parse_settings": "ssl_core.config.values",
+    "patch_grid": "ssl_core.patches",
+    "perplexity": "ssl_core.codebook",
     "random_crop_box": "ssl_core.data.cropping",
     "read_export": "ssl_core.loading",
+    "run_command": "ssl_core.cli.console",
     "sample_rng": "ssl_core.data.seeding",
     "to_tensor": "ssl_core.data.cropping",
-    "run_command": "ssl_core.cli.console",
     "to_unit": "ssl_core.pixels",
-    "validate_options": "ssl_core.config.validate",
     "train": "ssl_core.training",
     "training_loader": "ssl_core.data.loader",
+    "used_share": "ssl_core.codebook",
+    "validate_options": "ssl_core.config.validate",
     "write_export": "ssl_core.loading",
 }
 
