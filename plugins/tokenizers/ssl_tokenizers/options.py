@@ -80,3 +80,21 @@ class DvaeTrainingOptions(Options):
     """Move codes that are hardly used to encodings of the current batch. Only for cosine logits."""
     restart_every: int = Field(25, ge=1)
     """Updates between two restarts; none happen in the last fifth of a run."""
+
+
+class PixelOptions(Options):
+    """Pixels in place of visual tokens."""
+
+    normalize: bool = True
+    """Subtract each patch's mean and divide by its standard deviation, as MAE does with `norm_pix_loss`;
+    false = the pixels as the backbone sees them, as in SimMIM and BEiT's ablation."""
+
+
+class HogOptions(Options):
+    """Histograms of oriented gradients in place of visual tokens."""
+
+    bins: int = Field(9, ge=2)
+    """Orientations that are told apart, between 0 and 180 degrees."""
+    cell: int | None = Field(None, ge=1)
+    """Pixels per side of the cells that have a histogram each, a divisor of the patch; None = its largest divisor up
+    to 8, as in MaskFeat."""

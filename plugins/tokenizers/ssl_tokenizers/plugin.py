@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ssl_core.api import Component, hookimpl
-from ssl_tokenizers.options import DvaeOptions, DvaeTrainingOptions, KMeansOptions
+from ssl_tokenizers.options import DvaeOptions, DvaeTrainingOptions, HogOptions, KMeansOptions, PixelOptions
 from ssl_tokenizers.recipes import DVAE_RECIPES, DVAE_SETTINGS
 
 _DALLE = "DALL-E (Ramesh et al. 2021), arXiv 2102.12092, appendix A"
@@ -27,6 +27,33 @@ def register_tokenizers() -> list[Component]:
             target="ssl_tokenizers.dvae:DvaeTokenizer",
             options=DvaeOptions,
             references=(_DALLE,),
+        ),
+    ]
+
+
+@hookimpl
+def register_targets() -> list[Component]:
+    return [
+        Component(
+            kind="target",
+            name="pixel",
+            summary="the patch's pixels, normalised per patch or not: no tokens, nothing to fit",
+            target="ssl_tokenizers.pixel:PixelTarget",
+            options=PixelOptions,
+            slots={"head": "heads:regression"},
+            references=(
+                "MAE (He et al. 2021), arXiv 2111.06377",
+                "SimMIM (Xie et al. 2021), arXiv 2111.09886",
+            ),
+        ),
+        Component(
+            kind="target",
+            name="hog",
+            summary="histograms of oriented gradients of the patch's cells: edges, whatever their contrast",
+            target="ssl_tokenizers.hog:HogTarget",
+            options=HogOptions,
+            slots={"head": "heads:regression"},
+            references=("MaskFeat (Wei et al. 2021), arXiv 2112.09133",),
         ),
     ]
 
