@@ -76,8 +76,8 @@ def code_health(counts: Tensor, share: float = 0.0) -> dict[str, Tensor]:
     }
 
 
-def collapse_line(values: Mapping[str, float], vocab_size: int, advice: str) -> str | None:
-    """Returns the line that says a codebook has collapsed, or None while it lives.
+def collapse(values: Mapping[str, float], vocab_size: int, advice: str) -> dict[str, str]:
+    """Returns {"codebook": a line that says it has collapsed}, for `Method.diagnose`; empty while it lives.
 
     Args:
         values: logged values, with `perplexity` and `codes_used` among them.
@@ -85,11 +85,11 @@ def collapse_line(values: Mapping[str, float], vocab_size: int, advice: str) -> 
         advice: what to change.
     """
     if "perplexity" not in values or values["perplexity"] >= COLLAPSED * vocab_size:
-        return None
-    return (
-        f"the codebook has collapsed: in effect {values['perplexity']:.1f} of {vocab_size} codes are in use "
+        return {}
+    return {
+        "codebook": f"the codebook has collapsed: in effect {values['perplexity']:.1f} of {vocab_size} codes are in use "
         f"({values['codes_used']:.0%} occur). {advice}"
-    )
+    }
 
 
 def code_histogram(counts: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ BEiT, SimMIM, MAE, data2vec and I-JEPA are this one method with other parts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -126,13 +128,17 @@ class MaskedModeling(Method):
     def after_step(self, progress: Progress) -> None:
         self.target.after_step(self.backbone, progress)
 
+    def diagnose(self, values: Mapping[str, float], progress: Progress) -> dict[str, str]:
+        return self.head.diagnose(values, progress)
+
     def export(self) -> dict[str, nn.Module]:
         return {"backbone": self.backbone}
 
     @torch.no_grad()
     def pictures(self, batch: Batch, rows: int = 8) -> dict[str, Tensor]:
-        """Returns `reconstruction`: one image a row, as it is, with its hidden patches greyed out, and
-        as the tokenizer decodes the visible codes and the predicted ones (where it can decode).
+        """Returns the head's own pictures and `reconstruction`: one image a row, as it is, with its hidden
+        patches greyed out, and as the tokenizer decodes the visible codes and the predicted ones (where
+        it can decode).
 
         Args:
             batch: views float in [0, 1] on the device, with masks.
@@ -148,7 +154,7 @@ class MaskedModeling(Method):
             self.train(training)
         decoded = self.target.decode(ids.unflatten(1, self.grid)) if ids is not None else None
         hidden = mask.hidden.any(dim=1).unflatten(1, self.grid)  # (B, h, w)
-        return {"reconstruction": picture_sheet(image, hidden, decoded)}
+        return {"reconstruction": picture_sheet(image, hidden, decoded), **self.head.pictures()}
 
     def _predicted_ids(self, batch: Batch, image: Tensor, mask: MaskBatch) -> Tensor | None:
         """Returns the codes (B, N) of the image with the hidden ones replaced by the head's guesses."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from ssl_core.contracts.backbone import Features
 from ssl_core.contracts.batch import MaskBatch
+
+if TYPE_CHECKING:
+    from ssl_core.contracts.method import Progress
 
 
 class Head(nn.Module, ABC):
@@ -39,3 +44,11 @@ class Head(nn.Module, ABC):
 
         None where the head has no such guess."""
         return None
+
+    def diagnose(self, values: Mapping[str, float], progress: Progress) -> dict[str, str]:
+        """Returns what is wrong, a line each; see `Method.diagnose`."""
+        return {}
+
+    def pictures(self) -> dict[str, Tensor]:
+        """Returns pictures of what it has seen, name -> (3, H, W) float in [0, 1]; see `Method.pictures`."""
+        return {}

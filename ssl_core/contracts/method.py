@@ -109,17 +109,17 @@ class Method(nn.Module, ABC):
             (plain if vector else decayed).append(name)
         return [ParamGroup(tuple(decayed)), ParamGroup(tuple(plain), decay=False)]
 
-    def diagnose(self, values: Mapping[str, float], progress: Progress) -> str | None:
-        """Returns one line for the user where the logged values show that something is wrong, else None.
+    def diagnose(self, values: Mapping[str, float], progress: Progress) -> dict[str, str]:
+        """Returns what the logged values show to be wrong: name of the trouble -> one line for the user.
 
-        It says what was seen and what to change (a collapsed codebook, say). Asked whenever values are
-        logged; the engine prints each distinct line once, and goes on.
+        The line says what was seen and what to change (a collapsed codebook, say). Asked whenever
+        values are logged; the engine prints the first line of each trouble, and goes on.
 
         Args:
             values: what is logged: `loss`, the step's own logs, and the engine's (`lr`, ...).
             progress: where training stands.
         """
-        return None
+        return {}
 
     @abstractmethod
     def export(self) -> dict[str, nn.Module]:

@@ -82,10 +82,11 @@ class LogHook(TrainingHook):
             listener.after_log(values, progress)
 
     def _diagnose(self, method: Method, values: Mapping[str, float], progress: Progress) -> None:
-        """Prints what the method says is wrong, each line once."""
-        line = method.diagnose(values, progress)
-        if line is not None and line not in self._said:
-            self._said.add(line)
+        """Prints what the method says is wrong, each trouble once."""
+        for trouble, line in method.diagnose(values, progress).items():
+            if trouble in self._said:
+                continue
+            self._said.add(trouble)
             self.reporter.warn(line)
             if self.processes.first and self.folder is not None:
                 self.folder.append_metrics({"event": "warning", "step": progress.step, "message": line})

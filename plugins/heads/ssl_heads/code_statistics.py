@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ssl_core.api import MaskBatch
+from ssl_core.api import MaskBatch, code_health, entropy
 
 
 class CodeStatistics(nn.Module):
@@ -42,15 +42,11 @@ class CodeStatistics(nn.Module):
 
         `chance_loss`: ln V, of guessing blindly. `unigram_loss`: entropy of the codes in nats, the best
         that a predictor can do which sees no image; `unigram_acc`: share of the most frequent code, the
-        best accuracy of such a one. `perplexity`: exp of the entropy. `codes_used`: share of the vocabulary seen.
+        best accuracy of such a one. Beside them the codebook's health, see `code_health`.
         """
-        counts = self.counts.double()
-        frequencies = counts / counts.sum().clamp(min=1)
-        entropy = torch.special.entr(frequencies).sum().float()
         return {
             "chance_loss": self.chance_loss,
-            "unigram_loss": entropy,
-            "unigram_acc": frequencies.max().float(),
-            "perplexity": entropy.exp(),
-            "codes_used": (counts > 0).float().mean(),
+            "unigram_loss": entropy(self.counts),
+            "unigram_acc": (self.counts.max() / self.counts.sum().clamp(min=1)).float(),
+            **code_health(self.counts),
         }

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_core.api import BuildContext, Features, Head, MaskBatch, UsageError
+from ssl_core.api import (
+    BuildContext,
+    Features,
+    Head,
+    MaskBatch,
+    Progress,
+    UsageError,
+    code_histogram,
+    collapse,
+)
 from ssl_heads.code_statistics import CodeStatistics
 from ssl_heads.hidden_places import hidden_features, hidden_targets, masked_mean
 from ssl_heads.options import CodeHeadOptions
+
+_ENOUGH_CODES = 20
+"""Targets seen per code of the vocabulary before the codebook is judged."""
 
 
 class CodeHead(Head):
@@ -49,6 +63,22 @@ class CodeHead(Head):
         if self.training:
             self.statistics.update(codes, mask)
         return {"loss": loss, "acc": accuracy, **self.statistics.logs()}
+
+    def diagnose(self, values: Mapping[str, float], progress: Progress) -> dict[str, str]:
+        """Says so where the tokenizer uses few of its codes, once enough of them were seen to tell."""
+        vocab_size = self.lm_head.out_features
+        if self.statistics.counts.sum() < _ENOUGH_CODES * vocab_size:
+            return {}
+        return collapse(
+            values,
+            vocab_size,
+            "There is little to predict: train the tokenizer again with fewer codes (tokenizer.vocab_size) or on more "
+            "images, or take tokenizer=kmeans",
+        )
+
+    def pictures(self) -> dict[str, Tensor]:
+        """Returns `codes`: how often each code was a target."""
+        return {"codes": code_histogram(self.statistics.counts)}
 
     def predict(self, features: Features, mask: MaskBatch) -> Tensor:
         """Returns the likeliest codes (B, M * K) int64 at `mask.ids`."""

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from ssl_core.api import Batch, BuildContext, Method, Progress, StepOutput, ViewSpec, mean_over_processes, to_unit
+from ssl_core.api import (
+    Batch,
+    BuildContext,
+    Method,
+    Progress,
+    StepOutput,
+    ViewSpec,
+    code_counts,
+    code_health,
+    code_histogram,
+    collapse,
+    dead_codes,
+    mean_over_processes,
+    to_unit,
+)
 from ssl_tokenizers.clustering import fit_kmeans
-from ssl_tokenizers.codebook import code_counts, dead_codes, perplexity
 from ssl_tokenizers.dvae import DvaeTokenizer, map_pixels, to_pixels
 from ssl_tokenizers.options import DvaeTrainingOptions
 
@@ -23,6 +37,9 @@ _DEAD_SHARE = 0.1
 
 _RESTARTS_UNTIL = 0.8
 """Share of the run after which codes stay where they are."""
+
+_JUDGED_FROM = 0.25
+"""Share of the run from which on a codebook that is hardly used counts as collapsed: many start that way."""
 
 _KMEANS_ROUNDS = 10
 _PICTURES = 8
@@ -78,8 +95,7 @@ class DvaeTraining(Method):
             logs = {
                 "reconstruction": distance.detach(),
                 "psnr": -10 * error.log10(),
-                "perplexity": perplexity(self.usage),
-                "codes_used": 1 - dead_codes(self.usage, _DEAD_SHARE).float().mean(),
+                **code_health(self.usage, _DEAD_SHARE),
                 "tau": torch.full((), tau, device=loss.device),
             }
         return StepOutput(loss, logs)
@@ -161,11 +177,26 @@ class DvaeTraining(Method):
     def export(self) -> dict[str, nn.Module]:
         return {"tokenizer": self.tokenizer}
 
+    def diagnose(self, values: Mapping[str, float], progress: Progress) -> dict[str, str]:
+        if progress.fraction < _JUDGED_FROM:
+            return {}
+        options = self.options
+        advice = [
+            f"set tokenizer.vocab_size to {max(2, self.tokenizer.vocab_size // 4)}",
+            f"raise method.usage_bonus (now {options.usage_bonus:g})",
+        ]
+        if not self.tokenizer.cosine:
+            advice.insert(0, "set tokenizer.logits=cosine, which has a codebook that can be started and revived")
+        elif not options.restart_dead:
+            advice.insert(0, "set method.restart_dead=true")
+        return collapse(values, self.tokenizer.vocab_size, f"Start again and {', or '.join(advice)}")
+
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """Returns the first images above their reconstructions."""
+        """Returns the first images above their reconstructions, and how often each code is used."""
         pixels = to_unit(batch.views["image"][:_PICTURES])
         rows = torch.stack([pixels, self.tokenizer.decode(self.tokenizer.encode(pixels))])  # (2, B, C, H, W)
-        return {"reconstructions": rows.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)}  # (C, 2 * H, B * W)
+        sheet = rows.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)  # (C, 2 * H, B * W)
+        return {"reconstructions": sheet, "codes": code_histogram(self.usage)}
 
 
 def gumbel_softmax(logits: Tensor, tau: float, straight_through: bool) -> Tensor:

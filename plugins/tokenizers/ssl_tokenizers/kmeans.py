@@ -14,10 +14,12 @@ from ssl_core.api import (
     Stage,
     Tokenizer,
     ViewSpec,
+    code_counts,
+    perplexity,
+    used_share,
 )
 from ssl_tokenizers.checkpoint import read_tokenizer
 from ssl_tokenizers.clustering import assign, fit_kmeans, sum_by_code
-from ssl_tokenizers.codebook import code_counts, perplexity, used_share
 from ssl_tokenizers.options import KMeansOptions
 from ssl_tokenizers.windows import extract_windows, normalise_contrast, whitening
 
