@@ -76,7 +76,7 @@ def code_health(counts: Tensor, share: float = 0.0) -> dict[str, Tensor]:
     }
 
 
-def collapse(values: Mapping[str, float], vocab_size: int, advice: str) -> dict[str, str]:
+def collapsed_codebook(values: Mapping[str, float], vocab_size: int, advice: str) -> dict[str, str]:
     """Returns {"codebook": a line that says it has collapsed}, for `Method.diagnose`; empty while it lives.
 
     Args:
@@ -86,10 +86,8 @@ def collapse(values: Mapping[str, float], vocab_size: int, advice: str) -> dict[
     """
     if "perplexity" not in values or values["perplexity"] >= COLLAPSED * vocab_size:
         return {}
-    return {
-        "codebook": f"the codebook has collapsed: in effect {values['perplexity']:.1f} of {vocab_size} codes are in use "
-        f"({values['codes_used']:.0%} occur). {advice}"
-    }
+    seen = f"in effect {values['perplexity']:.1f} of {vocab_size} codes are in use ({values['codes_used']:.0%} occur)"
+    return {"codebook": f"the codebook has collapsed: {seen}. {advice}"}
 
 
 def code_histogram(counts: Tensor) -> Tensor:

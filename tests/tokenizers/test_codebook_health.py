@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import ssl_core
-from ssl_core.api import code_health, code_histogram, collapse
+from ssl_core.api import code_health, code_histogram, collapsed_codebook
 
 
 @pytest.fixture
@@ -41,11 +41,11 @@ def test_codes_used_alike_have_full_entropy():
 
 
 def test_a_collapse_is_said_with_numbers_and_advice():
-    found = collapse({"perplexity": 3.2, "codes_used": 0.06}, 64, "Do this.")
+    found = collapsed_codebook({"perplexity": 3.2, "codes_used": 0.06}, 64, "Do this.")
     assert found == {
         "codebook": "the codebook has collapsed: in effect 3.2 of 64 codes are in use (6% occur). Do this."
     }
-    assert collapse({"perplexity": 20.0, "codes_used": 0.5}, 64, "Do this.") == {}
+    assert collapsed_codebook({"perplexity": 20.0, "codes_used": 0.5}, 64, "Do this.") == {}
 
 
 def test_the_histogram_is_a_picture(counts):

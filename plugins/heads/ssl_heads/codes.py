@@ -16,7 +16,7 @@ from ssl_core.api import (
     Progress,
     UsageError,
     code_histogram,
-    collapse,
+    collapsed_codebook,
 )
 from ssl_heads.code_statistics import CodeStatistics
 from ssl_heads.hidden_places import hidden_features, hidden_targets, masked_mean
@@ -69,7 +69,7 @@ class CodeHead(Head):
         vocab_size = self.lm_head.out_features
         if self.statistics.counts.sum() < _ENOUGH_CODES * vocab_size:
             return {}
-        return collapse(
+        return collapsed_codebook(
             values,
             vocab_size,
             "There is little to predict: train the tokenizer again with fewer codes (tokenizer.vocab_size) or on more "

@@ -20,7 +20,7 @@ from ssl_core.api import (
     code_counts,
     code_health,
     code_histogram,
-    collapse,
+    collapsed_codebook,
     dead_codes,
     mean_over_processes,
     to_unit,
@@ -189,7 +189,7 @@ class DvaeTraining(Method):
             advice.insert(0, "set tokenizer.logits=cosine, which has a codebook that can be started and revived")
         elif not options.restart_dead:
             advice.insert(0, "set method.restart_dead=true")
-        return collapse(values, self.tokenizer.vocab_size, f"Start again and {', or '.join(advice)}")
+        return collapsed_codebook(values, self.tokenizer.vocab_size, f"Start again and {', or '.join(advice)}")
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the first images above their reconstructions, and how often each code is used."""
