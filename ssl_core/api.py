@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from ssl_core.contracts.data import BadImage, DataSource, ImageSet, Transform
     from ssl_core.contracts.evaluation import BackboneSpec, CheckpointFormat, Evaluator
     from ssl_core.contracts.head import Head
-    from ssl_core.contracts.hooks import TrainingHook
+    from ssl_core.contracts.hooks import RunAccess, TrainingHook
     from ssl_core.contracts.masker import Grid, Mask, Masker
     from ssl_core.contracts.method import Method, ParamGroup, Progress, StepOutput
     from ssl_core.contracts.target import Stage, TargetSource, Tokenizer
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from ssl_core.data.loader import training_loader
     from ssl_core.data.memory import ArrayImages, CachedImages
     from ssl_core.data.order import SampleOrder
+    from ssl_core.data.reading import read_clean
     from ssl_core.data.seeding import sample_rng
     from ssl_core.ema import ema_update
     from ssl_core.loading import build_untrained, find_export, load, read_export, write_export
@@ -95,6 +96,7 @@ _LAZY = {
     "Parser": "ssl_core.cli.arguments",
     "Progress": "ssl_core.contracts.method",
     "Registry": "ssl_core.plugins.registry",
+    "RunAccess": "ssl_core.contracts.hooks",
     "RuntimeOptions": "ssl_core.config.sections",
     "SampleOrder": "ssl_core.data.order",
     "Stage": "ssl_core.contracts.target",
@@ -129,6 +131,7 @@ _LAZY = {
     "patch_grid": "ssl_core.patches",
     "perplexity": "ssl_core.codebook",
     "random_crop_box": "ssl_core.data.cropping",
+    "read_clean": "ssl_core.data.reading",
     "read_export": "ssl_core.loading",
     "run_command": "ssl_core.cli.console",
     "sample_rng": "ssl_core.data.seeding",

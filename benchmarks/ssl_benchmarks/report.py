@@ -17,7 +17,8 @@ def show(result: Mapping[str, Any], console: Console) -> None:
     """Prints metrics and baselines side by side, with what has to be known to read them.
 
     Works for any evaluator: `metrics` maps names to numbers, `NAME_ci` to an interval; a baseline is
-    a number or a mapping like `metrics`.
+    a number or a mapping like `metrics`; each of the `tables`, if there are any, has a `title`, the names of its
+    `columns`, and `rows` of as many texts and numbers.
     """
     metrics, protocol = result["metrics"], result["protocol"]
     columns = {
@@ -34,11 +35,22 @@ def show(result: Mapping[str, Any], console: Console) -> None:
             style = "bold" if metric == protocol.get("headline") else None
             table.add_row(metric, *(_cell(found, metric) for found in columns.values()), style=style)
     console.print(table)
+    for sheet in result.get("tables", ()):
+        _show_sheet(sheet, console)
     for name, found in result["baselines"].items():
         if not isinstance(found, Mapping):
             console.print(f"{name.replace('_', ' ')}: {_number(found)}")
     for note in result.get("notes", ()):
         console.print(f"note: {note}", markup=False, highlight=False)
+
+
+def _show_sheet(sheet: Mapping[str, Any], console: Console) -> None:
+    table = Table(title=escape(sheet["title"]))
+    for name in sheet["columns"]:
+        table.add_column(escape(name), justify="right")
+    for row in sheet["rows"]:
+        table.add_row(*(escape(cell) if isinstance(cell, str) else _number(cell) for cell in row))
+    console.print(table)
 
 
 def store(result: Mapping[str, Any], out: Path, report: Path) -> Path:
