@@ -22,6 +22,7 @@ class NetworkShape:
         blocks: residual blocks in each group.
         downsample: pixels per token and side, a power of two.
         stem: pixels per side that the first convolution takes at a stride; 1 = DALL-E's, at full resolution.
+        decoder_width: channels of the decoder's first convolution; None = a quarter of its first group's.
     """
 
     channels: int
@@ -29,6 +30,7 @@ class NetworkShape:
     blocks: int
     downsample: int
     stem: int
+    decoder_width: int | None = None
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -91,10 +93,14 @@ class Encoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Maps (B, C, H, W) to (B, width, H / downsample, W / downsample)."""
+        return self.output(self.trunk(pixels))
+
+    def trunk(self, pixels: Tensor) -> Tensor:
+        """Maps (B, C, H, W) to what the last convolution sees, (B, D, H / downsample, W / downsample)."""
         x = self.input(pixels.contiguous(memory_format=torch.channels_last))  # (B, hidden, H / stem, W / stem)
         for index, group in enumerate(self.groups):
             x = group(F.max_pool2d(x, 2) if index else x)  # (B, D, H / (stem * 2^index), ...)
-        return self.output(F.relu(x))
+        return F.relu(x)
 
 
 class Decoder(nn.Module):
@@ -109,7 +115,7 @@ class Decoder(nn.Module):
         super().__init__()
         widths, blocks = shape.widths[::-1], shape.blocks
         gain = 1 / (len(widths) * blocks) ** 2
-        first = widths[0] // 4
+        first = shape.decoder_width or widths[0] // 4
         self.stem = shape.stem
         self.input = nn.Conv2d(width, first, 1)
         self.groups = nn.ModuleList(
