@@ -1,4 +1,5 @@
-"""Trained backbones: exported ones, a safetensors file with a JSON beside it, and those in checkpoints.
+"""Trained backbones: exported ones, a safetensors file with a JSON beside it, those in checkpoints, and other
+people's files.
 
 Loading one runs no code from it.
 """
@@ -16,42 +17,52 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from ssl_core.config.validate import validate_options
 from ssl_core.contracts.backbone import Backbone
 from ssl_core.contracts.context import BuildContext
 from ssl_core.contracts.evaluation import BackboneSpec
 from ssl_core.errors import CheckpointError
+from ssl_core.foreign_file import find_weights, read_foreign, safetensors_metadata
+from ssl_core.foreign_formats import Converted, convert, load_strictly
 from ssl_core.plugins.registry import Registry
 from ssl_core.run_checkpoint import find_checkpoint, read_checkpoint
 from ssl_core.tensor_file import write_tensors
+from ssl_core.timm_weights import is_timm_name, read_timm
 
 EXPORT_FORMAT = "ssl-export-1"
 
 
-def load(path: str | Path, registry: Registry | None = None) -> Backbone:
+def load(
+    what: str | Path,
+    registry: Registry | None = None,
+    *,
+    image_size: int | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Backbone:
     """Loads a trained backbone, in eval mode, on the CPU.
 
     Args:
-        path: a run folder, the `backbone.safetensors` of its `export/`, or a checkpoint: its folder or the
-            weights in it. Of a run that has not finished it is the newest complete checkpoint.
+        what: of ours, a run folder, the `backbone.safetensors` of its `export/`, or a checkpoint: its folder or the
+            weights in it. Of a run that has not finished it is the newest complete checkpoint. Of others, a
+            safetensors file, a file of `torch.save`, a Hugging Face folder, or `timm:NAME`, in any format that a
+            plugin reads.
         registry: where its plugin is found; None = the installed plugins.
+        image_size: pixels it is rebuilt for; None = as it was trained.
+        options: options of the backbone that it is rebuilt with, over its own (`{"drop_path": 0.1}`).
 
     Returns:
         the backbone; `backbone.spec` says what it was built from and read from, and how pixels are normalised.
 
     Raises:
-        CheckpointError: there is no trained backbone, or it is damaged.
+        CheckpointError: there is no trained backbone, it is damaged, no format knows it, or its tensors do not match.
+        UsageError: it cannot be rebuilt for that size or with those options.
     """
     registry = registry or Registry.load()
-    checkpoint = find_checkpoint(Path(path))
-    if checkpoint is not None:
-        file = checkpoint
-        spec, state = read_checkpoint(checkpoint, registry)
-    else:
-        file = find_export(Path(path), "backbone")
-        values, state = read_export(file)
-        spec = _spec(values, file)
-    backbone = _build(spec, registry)
-    _load_strictly(backbone, state, file)
+    name, found = _read(what, registry)
+    wanted = _rebuilt(found.spec, registry, image_size, options)
+    backbone = _build(wanted, registry)
+    state = found.state if wanted == found.spec else backbone.adapt_state(found.state, found.spec)
+    load_strictly(backbone, state, name, found.ignored)
     return backbone.eval()
 
 
@@ -134,6 +145,40 @@ def _spec(values: Mapping[str, Any], file: Path) -> BackboneSpec:
         raise CheckpointError(f"{file.with_suffix('.json')}: damaged: {error}") from None
 
 
+def _read(what: str | Path, registry: Registry) -> tuple[str, Converted]:
+    """Returns what it is called in messages, and what is in it."""
+    if is_timm_name(what):
+        return str(what), convert(read_timm(str(what)), registry)
+    path = Path(what)
+    checkpoint = find_checkpoint(path)
+    if checkpoint is not None:
+        return str(checkpoint), Converted(*read_checkpoint(checkpoint, registry))
+    if _is_foreign(path):
+        return str(path), convert(read_foreign(path), registry)
+    file = find_export(path, "backbone")
+    values, state = read_export(file)
+    return str(file), Converted(_spec(values, file), state)
+
+
+def _is_foreign(path: Path) -> bool:
+    if path.is_dir():
+        return not (path / "export").is_dir() and find_weights(path) is not None
+    if not path.is_file() or path.with_suffix(".json").is_file():
+        return False
+    return path.suffix != ".safetensors" or safetensors_metadata(path).get("format") != EXPORT_FORMAT
+
+
+def _rebuilt(
+    spec: BackboneSpec, registry: Registry, image_size: int | None, options: Mapping[str, Any] | None
+) -> BackboneSpec:
+    """Returns the spec for another size and with other options."""
+    if options:
+        component = registry.find(spec.component, "backbone").component
+        checked = validate_options(component.options, {**spec.options, **options}, "backbone")
+        spec = replace(spec, options={**spec.options, **checked.model_dump(mode="json", include=set(options))})
+    return spec if image_size is None else replace(spec, image_size=image_size)
+
+
 def _build(spec: BackboneSpec, registry: Registry) -> Backbone:
     component = registry.find(spec.component, "backbone").component
     context = BuildContext(image_size=spec.image_size, mean=spec.mean, std=spec.std)
@@ -145,12 +190,3 @@ def _build(spec: BackboneSpec, registry: Registry) -> Backbone:
     backbone = component.load()(options, context)
     backbone.spec = spec
     return backbone
-
-
-def _load_strictly(backbone: Backbone, state: Mapping[str, torch.Tensor], file: Path) -> None:
-    try:
-        backbone.load_state_dict(state)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{file}: does not fit {type(backbone).__name__}: {' '.join(str(error).split())}"
-        ) from None

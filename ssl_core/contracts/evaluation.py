@@ -67,6 +67,10 @@ class CheckpointFormat(ABC):
     """Patterns (`fnmatch`) of tensors that may be in a file and in no backbone: index buffers, heads,
     a mask token. Matched against the names that `convert` returns."""
 
+    general: bool = False
+    """Whether it reads what many projects write: it is heard only where no other format matches. Two that
+    match otherwise are an error."""
+
     @abstractmethod
     def matches(self, keys: Collection[str], metadata: Mapping[str, str]) -> bool:
         """Returns whether this looks like the format, from the names of its tensors and the metadata alone.
@@ -75,7 +79,8 @@ class CheckpointFormat(ABC):
             keys: names of the tensors, after unwrapping (`model`, `state_dict`, `module`, `teacher`).
             metadata: what was found beside the tensors: the metadata of a safetensors file; `wrapper`, the key
                 the tensors lay under; `args`, the training arguments as JSON; `config.json`, the text of a
-                Hugging Face folder's; `timm.architecture` and `timm.pretrained_cfg` (JSON) of a timm name.
+                Hugging Face folder's, and `preprocessor_config.json`, where it has one;
+                `timm.architecture` and `timm.pretrained_cfg` (JSON) of a timm name.
         """
 
     @abstractmethod
