@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from ssl_core.data.order import SampleOrder
     from ssl_core.data.reading import read_clean
     from ssl_core.data.seeding import sample_rng
+    from ssl_core.download import download
     from ssl_core.ema import ema_update
     from ssl_core.loading import build_untrained, find_export, load, read_export, write_export
     from ssl_core.masked_modeling import MaskedModeling
@@ -115,6 +116,7 @@ _LAZY = {
     "collapsed_codebook": "ssl_core.codebook",
     "crop_and_resize": "ssl_core.data.cropping",
     "dead_codes": "ssl_core.codebook",
+    "download": "ssl_core.download",
     "ema_update": "ssl_core.ema",
     "entropy": "ssl_core.codebook",
     "figure_pixels": "ssl_core.charts",

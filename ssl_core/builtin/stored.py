@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
-import urllib.request
 from pathlib import Path
 
+from ssl_core.download import download
 from ssl_core.errors import DataError
-
-_CHUNK = 1 << 20
 
 
 def data_home(path: Path | None) -> Path:
@@ -35,7 +32,7 @@ def fetch(url: str, target: Path, md5: str) -> Path:
         partial = target.with_name(f".tmp-{os.getpid()}-{target.name}")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            _download(url, partial)
+            download(url, partial)
             _check(partial, md5, f"what {url} gave")
             partial.replace(target)
         except OSError as error:
@@ -48,24 +45,6 @@ def fetch(url: str, target: Path, md5: str) -> Path:
     else:
         _check(target, md5, str(target))
     return target
-
-
-def _download(url: str, partial: Path) -> None:
-    with urllib.request.urlopen(url, timeout=30) as response, partial.open("wb") as file:
-        total = int(response.headers.get("Content-Length") or 0)
-        done = 0
-        while chunk := response.read(_CHUNK):
-            file.write(chunk)
-            done += len(chunk)
-            _say(f"\rfetching {url}  {done >> 20} of {total >> 20} MiB ")
-        _say("\n")
-        if done < total:
-            raise OSError(f"the connection broke after {done:,} of {total:,} bytes")
-
-
-def _say(text: str) -> None:
-    if sys.stderr.isatty():
-        print(text, end="", file=sys.stderr, flush=True)
 
 
 def _check(file: Path, md5: str, what: str) -> None:
