@@ -66,7 +66,8 @@ def component_lines(match: Match) -> list[str]:
     rows = option_rows(component.options, section_of(match))
     lines += ["  options:", *format_rows(rows, _WIDTH, "    ")] if rows else ["  no options"]
     if component.slots:
-        lines += ["  parts:", *(f"    {slot:<11} {name}" for slot, name in component.slots.items())]
+        title = "parts" if component.kind == "method" else "brings"
+        lines += [f"  {title}:", *(f"    {slot:<11} {name}" for slot, name in component.slots.items())]
     if component.settings:
         lines += ["  preset:", *_settings(component.settings)]
     for recipe in component.recipes:
@@ -109,8 +110,9 @@ def component_values(match: Match) -> dict[str, Any]:
         "target": component.target,
         "options": [row.as_dict() for row in option_rows(component.options, section_of(match))],
     }
-    if component.kind == "method":
+    if component.slots:
         values["slots"] = dict(component.slots)
+    if component.kind == "method":
         values["settings"] = dict(component.settings)
         values["recipes"] = [
             {

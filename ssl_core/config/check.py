@@ -30,7 +30,7 @@ def check_user_settings(selection: Selection) -> list[str]:
     except SslError as error:
         problems += str(error).splitlines()
     # The part in such a slot is not known yet, and neither are its options.
-    open_slots = slots_of_recipes(selection.method.component) - selection.chosen
+    open_slots = slots_of_recipes(selection) - selection.chosen
     for section in classes:
         if section in open_slots and selection.resolved is None:
             continue

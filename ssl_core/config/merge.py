@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ssl_core.config.brought import slots_brought_by
 from ssl_core.config.layers import TOKENIZER_TRAIN, Layer
 from ssl_core.config.messages import dotted, no_slot, no_such_section
 from ssl_core.config.sections import SECTIONS, GeneralOptions, TokenizerTrainOptions
@@ -65,17 +66,24 @@ def merge(
         for slot in layer.names:
             current.pop(slot, None)  # a recipe's part that is not installed and was replaced by the user
         current |= layer.matches
+        gone = _brought_by_replaced(layer, parts)
         for section in {**layer.settings, **layer.matches}:
             given = layer.options(section)
             values = merged.setdefault(section, {})
             _clear_alternatives(section, given, values, layer, problems)
             final, own = parts.get(section), current.get(section)
-            foreign = final is not None and (own is None or own.qualified != final.qualified)
+            foreign = final is not None and (own is None or own.qualified != final.qualified or section in gone)
             for key, value in given.items():
                 if final is not None and foreign and key not in final.component.options.model_fields:
                     continue
                 values[key] = Setting(value, layer, foreign)
     return merged
+
+
+def _brought_by_replaced(layer: Layer, parts: Mapping[str, Match]) -> set[str]:
+    """Returns the slots for which this layer counts on a part that came with one of its parts, which was replaced."""
+    replaced = [match for slot, match in layer.matches.items() if parts[slot].qualified != match.qualified]
+    return {slot for match in replaced for slot in slots_brought_by(match)} - layer.names.keys()
 
 
 def _clear_alternatives(

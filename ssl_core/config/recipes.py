@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ssl_core.config.brought import slots_brought_by
 from ssl_core.config.layers import make_layer
-from ssl_core.errors import ConfigError, UsageError, did_you_mean
-from ssl_core.plugins.component import SLOT_KINDS, Component, Recipe
+from ssl_core.errors import ConfigError, PluginError, UsageError, did_you_mean
+from ssl_core.plugins.component import SLOT_KINDS, Recipe
+from ssl_core.plugins.registry import Match, Registry
 
 if TYPE_CHECKING:
     from ssl_core.config.select import Selection
@@ -79,11 +82,26 @@ def backbone_name(selection: Selection) -> str | None:
     return str(given[-1] if given else match.component.options.model_fields[option].default)
 
 
-def slots_of_recipes(method: Component) -> frozenset[str]:
-    """Returns the slots that some recipe of the method fills."""
+def slots_of_recipes(selection: Selection) -> frozenset[str]:
+    """Returns the slots that some recipe of the method may fill, by itself or with a part that brings others."""
     problems: list[str] = []
-    layers = [make_layer(recipe.name, recipe.settings, problems) for recipe in method.recipes]
-    return frozenset(slot for layer in layers for slot in layer.names if slot in SLOT_KINDS)
+    layers = [make_layer(recipe.name, recipe.settings, problems) for recipe in selection.method.component.recipes]
+    named = [(slot, name) for layer in layers for slot, name in layer.names.items() if slot in selection.slots]
+    slots = {slot for slot, _ in named} - selection.chosen
+    # Where a recipe replaces a part, what that one brings goes with it.
+    replaced = [selection.parts[slot] for slot in slots]
+    for part in (*replaced, *_found(named, slots, selection.registry)):
+        slots |= slots_brought_by(part)
+    return frozenset(slots)
+
+
+def _found(named: list[tuple[str, str]], slots: set[str], registry: Registry) -> list[Match]:
+    found = []
+    for slot, name in named:
+        with suppress(PluginError):  # it is reported where the recipe is applied
+            if slot in slots:
+                found.append(registry.find(name, *SLOT_KINDS[slot]))
+    return found
 
 
 def _fits(recipe: Recipe, facts: DataFacts, backbone: str | None) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ssl_core.config.brought import with_brought_parts
 from ssl_core.config.check import check_capabilities
 from ssl_core.config.fit import Fitted, fit
 from ssl_core.config.layers import TOKENIZER_TRAIN, Layer, make_layer
@@ -28,7 +29,8 @@ __all__ = ["DataFacts", "from_resolved", "resolve"]
 def resolve(selection: Selection, facts: DataFacts) -> RunConfig:
     """Makes the config of a run.
 
-    Layers, rising: option default, preset, recipes, config file, command line.
+    Layers, rising: option default, preset, recipes, config file, command line. The parts that a chosen part
+    brings lie below the layer that chose it.
 
     Raises:
         ConfigError: every problem of the whole config at once.
@@ -121,11 +123,15 @@ def _with_recipes(selection: Selection, recipes: tuple[Recipe, ...]) -> tuple[La
         if "dataset" in layer.names or "dataset" in layer.settings:
             problems.append(f"{layer.name}: it cannot choose the data, by which recipes are chosen")
         made.append(look_up(layer, selection.registry, selection.method, selection.defaults, errors, selection.chosen))
+    # The parts that were brought may be others now: a recipe may have chosen another part.
+    preset, *others = selection.layers
+    layers = (preset, *made, *(layer for layer in others if layer.user))
+    parts = fill(selection.slots, selection.defaults, layers)
+    layers = with_brought_parts(layers, parts, selection.defaults, selection.registry, errors)
     problems += [str(error) for error in errors]
     if problems:
         raise ConfigError(problems)
-    preset, *users = selection.layers
-    return (preset, *made, *users)
+    return layers
 
 
 def _check(selection: Selection, layers: tuple[Layer, ...]) -> _Checked:

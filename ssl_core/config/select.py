@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ssl_core.config.brought import with_brought_parts
 from ssl_core.config.check import check_capabilities, check_user_settings
 from ssl_core.config.files import read_config
 from ssl_core.config.layers import Layer, make_layer
@@ -116,6 +117,8 @@ def choose(request: Request, registry: Registry) -> Selection:
                 errors.append(error)
     users = [look_up(layer, registry, method, defaults, errors) for layer in users]
     layers = (look_up(preset, registry, method, defaults, errors), *users)
+    if not errors:
+        layers = with_brought_parts(layers, fill(slots, defaults, layers), defaults, registry, errors)
     if len(errors) == 1:
         raise errors[0]
     if errors:

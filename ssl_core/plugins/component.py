@@ -95,6 +95,10 @@ class Component:
             default part first, so that `vit_base` means the method's own kind of ViT.
         settings: methods only: the preset, dotted option -> value.
         recipes: methods only.
+            Of another part: what goes with it, `{"head": "heads:regression"}` for a target of
+            vectors. When the part is chosen in place of the method's own, these replace the
+            method's defaults (if the method has such a slot, no person has filled it, and what
+            fills it lacks a capability that `requires` asks of that slot, or `requires` asks none).
         api_version: of the contracts it was written for.
     """
 
@@ -144,6 +148,11 @@ def check_component(component: Component) -> None:
         raise ValueError(f"'{component.name}' has an unknown slot '{unknown[0]}'; the slots are {slots}")
 
 
+    if component.kind != "method":
+        # Recipes are chosen by the data, and with them the parts.
+        bad = [slot for slot in component.slots if slot == "dataset" or component.kind in SLOT_KINDS[slot]]
+        if bad:
+            raise ValueError(f"'{component.name}', a {component.kind}, cannot bring a part for the slot '{bad[0]}'")
 def import_attribute(path: str) -> Any:
     """Imports "package.module:attribute"."""
     module, _, attribute = path.partition(":")

@@ -23,6 +23,7 @@ def register_heads() -> list[Component]:
             summary="Linear layer to the target vector (pixels, HOG, features) at the hidden patches",
             target="ssl_heads.regression:RegressionHead",
             options=RegressionHeadOptions,
+            provides=("vectors",),
             references=("SimMIM (Xie et al. 2021), arXiv 2111.09886",),
         ),
     ]

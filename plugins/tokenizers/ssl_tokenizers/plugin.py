@@ -59,6 +59,7 @@ def register_targets() -> list[Component]:
 
 
 @hookimpl
+            requires=("head:vectors",),
 def register_methods() -> list[Component]:
     return [
         Component(
@@ -71,5 +72,6 @@ def register_methods() -> list[Component]:
             slots={"tokenizer": "tokenizers:dvae", "transform": "core:augment"},
             settings=DVAE_SETTINGS,
             recipes=DVAE_RECIPES,
+            requires=("head:vectors",),
         ),
     ]
