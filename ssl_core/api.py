@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from ssl_core.patches import patch_grid
     from ssl_core.pixels import Normalize, to_unit
     from ssl_core.plugins.registry import Registry
+    from ssl_core.progress import progress
     from ssl_core.reduce import mean_over_processes
     from ssl_core.runner.device import Device, choose_device
     from ssl_core.training import open_source, train
@@ -132,6 +133,7 @@ _LAZY = {
     "parse_settings": "ssl_core.config.values",
     "patch_grid": "ssl_core.patches",
     "perplexity": "ssl_core.codebook",
+    "progress": "ssl_core.progress",
     "random_crop_box": "ssl_core.data.cropping",
     "read_clean": "ssl_core.data.reading",
     "read_export": "ssl_core.loading",

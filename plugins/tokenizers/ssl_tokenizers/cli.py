@@ -14,6 +14,10 @@ SUBCOMMANDS = {
         "ssl_tokenizers.import_command:import_command",
         "turn OpenAI's encoder.pkl and decoder.pkl into one safetensors file, without running code from them",
     ),
+    "report": (
+        "ssl_tokenizers.report_command:report_command",
+        "say how good a tokenizer is on images, in numbers and pictures",
+    ),
 }
 """Subcommand -> ("package.module:function", one line for the help).
 

@@ -1,0 +1,71 @@
+"""Opens any tokenizer, this plugin's or a third party's, by name or from what a run has left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ssl_core.api import (
+    BuildContext,
+    CheckpointError,
+    Registry,
+    Tokenizer,
+    UsageError,
+    find_export,
+    read_export,
+    validate_options,
+)
+
+
+def open_tokenizer(what: str, registry: Registry, settings: Mapping[str, Any], image_size: int) -> Tokenizer:
+    """Returns a tokenizer that is ready, in eval mode, on the CPU.
+
+    Args:
+        what: a run folder that trained one or began with one, an exported file, or a tokenizer's name.
+        registry: where it is found.
+        settings: its options, `{"checkpoint": ...}`; over what an export says.
+        image_size: pixels of the images it will see.
+
+    Raises:
+        CheckpointError: no tokenizer there, or a damaged one.
+        UsageError: the name of one that would have to learn first.
+    """
+    path = Path(what).expanduser()
+    name, options, state = _described(_export_of(path)) if path.exists() else (what, {}, None)
+    component = registry.find(name, "tokenizer").component
+    rebuilds_itself = "checkpoint" in component.options.model_fields
+    if state is not None and rebuilds_itself:
+        options["checkpoint"] = str(path)
+    chosen = validate_options(component.options, {**options, **settings}, "tokenizer")
+    tokenizer = component.load()(chosen, BuildContext(image_size=image_size, registry=registry))
+    if state is not None and not rebuilds_itself:
+        _load_strictly(tokenizer, state, path)
+    if not tokenizer.ready:
+        raise UsageError(
+            f"tokenizer '{name}' has learnt nothing yet; name a run that trained it, or give tokenizer.checkpoint=RUN"
+        )
+    return tokenizer.eval().requires_grad_(False)
+
+
+def _export_of(path: Path) -> Path:
+    stage = path / "tokenizer"  # where a method's run keeps its first stage
+    return find_export(stage if (stage / "export").is_dir() else path, "tokenizer")
+
+
+def _described(file: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+    values, state = read_export(file)
+    if values.get("slot") != "tokenizer" or "component" not in values:
+        raise CheckpointError(f"{file}: holds {values.get('component', 'another part')}, which is no tokenizer")
+    return values["component"], dict(values.get("options", {})), state
+
+
+def _load_strictly(tokenizer: Tokenizer, state: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        tokenizer.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path}: does not fit {type(tokenizer).__name__}: {' '.join(str(error).split())}"
+        ) from None
