@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_beit.relative_position import bias_of
+
 # A private name of torch, which a release may drop.
 _NATIVE_BF16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
 
@@ -54,21 +56,34 @@ class Attention(nn.Module):
     Args:
         width: D.
         heads: H, a divisor of D.
+        table_rows: T, for a relative-position table of its own; 0 = none.
     """
 
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int, table_rows: int = 0):
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(width))
         self.v_bias = nn.Parameter(torch.zeros(width))
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(table_rows, heads)) if table_rows else None
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Args: x (B, L, D); bias as in `attend`. Returns (B, L, D)."""
+    def forward(self, x: Tensor, bias: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        """Attends.
+
+        Args:
+            x: (B, L, D).
+            bias: as in `attend`.
+            index: of `padded_index`; with a table of its own, in place of `bias`.
+
+        Returns:
+            (B, L, D).
+        """
         batch, length, width = x.shape
         qkv_bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])  # (3 * D)
         qkv = F.linear(x, self.qkv.weight, qkv_bias)  # (B, L, 3 * D)
         qkv = qkv.view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)  # (3, B, H, L, d)
+        if self.relative_position_bias_table is not None:
+            bias = bias_of(self.relative_position_bias_table, index)  # (1, H, L, padded)
         out = attend(*qkv.unbind(0), bias)  # (B, H, L, d)
         return self.proj(out.transpose(1, 2).reshape(batch, length, width))  # (B, L, D)

@@ -1,17 +1,18 @@
-"""BEiT's vision transformer, in the two forms of the paper."""
+"""BEiT's vision transformer, in the forms of the paper and of the published checkpoints."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ssl_beit.block import NORM_EPS, Block
+from ssl_beit.adaptation import expand_shared_table, fresh_pooled_norm, resize_to_grid, without_index_buffers
+from ssl_beit.block import Block
 from ssl_beit.options import BeitVitOptions
-from ssl_beit.relative_position import RelativePositionBias
-from ssl_core.api import Backbone, BuildContext, Features, Grid, UsageError, patch_grid
+from ssl_beit.relative_position import RelativePositionBias, padded_index, table_size
+from ssl_core.api import Backbone, BackboneSpec, BuildContext, Features, Grid, UsageError, patch_grid
 
 SIZES = {
     "vit_tiny": (192, 12, 3, 16),
@@ -21,6 +22,11 @@ SIZES = {
     "vit_huge": (1280, 32, 16, 14),
 }
 """Name -> width, depth, heads, patch size."""
+
+
+def patch_size_of(options: BeitVitOptions) -> int:
+    """Returns the pixels that a patch is high and wide."""
+    return options.patch_size or SIZES[options.model][3]
 
 
 class PatchEmbed(nn.Module):
@@ -38,8 +44,9 @@ class BeitVit(Backbone):
     """A ViT with a CLS token. Parameters are named as in Microsoft's checkpoints.
 
     `beit+` has one relative-position bias for all blocks, and LayerScale; `plain` has absolute
-    positions and neither. Both start as in BEiT's pre-training: weights normal and cut off at one
-    standard deviation, biases 0, and the last layer of each residual branch of block l (from 1)
+    positions and neither. With `rel_pos_bias=per_block` and `pool=mean` it is the model that
+    BEiT's fine-tuning makes of either. All start as in BEiT's pre-training: weights normal and cut off
+    at one standard deviation, biases 0, and the last layer of each residual branch of block l (from 1)
     divided by sqrt(2 l).
 
     Raises:
@@ -48,12 +55,12 @@ class BeitVit(Backbone):
 
     def __init__(self, options: BeitVitOptions, context: BuildContext):
         super().__init__()
-        width, depth, heads, patch_size = SIZES[options.model]
+        width, depth, heads, _ = SIZES[options.model]
         self.options = options
         self.width = options.width or width
         self.depth = options.depth or depth
         self.heads = options.heads or heads
-        self.patch_size = options.patch_size or patch_size
+        self.patch_size = patch_size_of(options)
         self.num_prefix = 1
         if self.width % self.heads:
             raise UsageError(
@@ -61,18 +68,28 @@ class BeitVit(Backbone):
             )
         self.built_grid = patch_grid(context.image_size, self.patch_size)
         plain = options.variant == "plain"
-        self.provides = frozenset({"cls", "drop_tokens"} if plain else {"cls"})
+        kind = options.rel_pos_bias if options.rel_pos_bias != "auto" else "none" if plain else "shared"
+        absolute = plain if options.abs_pos_emb is None else options.abs_pos_emb
+        can = {"cls": options.pool == "cls", "drop_tokens": kind == "none"}
+        self.provides = frozenset(name for name, possible in can.items() if possible)
 
         tokens = self.built_grid[0] * self.built_grid[1] + self.num_prefix
         self.cls_token = nn.Parameter(torch.empty(1, 1, self.width))
-        self.pos_embed = nn.Parameter(torch.empty(1, tokens, self.width)) if plain else None
+        self.pos_embed = nn.Parameter(torch.empty(1, tokens, self.width)) if absolute else None
         self.patch_embed = PatchEmbed(context.channels, self.width, self.patch_size)
-        self.rel_pos_bias = None if plain else RelativePositionBias(self.built_grid, self.heads)
-        hidden = int(self.width * options.mlp_ratio)
+        self.rel_pos_bias = RelativePositionBias(self.built_grid, self.heads) if kind == "shared" else None
+        index = padded_index(self.built_grid) if kind == "per_block" else None
+        self.register_buffer("relative_position_index", index, persistent=False)
+        hidden = int(self.width * options.mlp_ratio + 1e-6)  # width * (hidden / width) may fall short of hidden
         drop_path = torch.linspace(0, options.drop_path, self.depth, device="cpu").tolist()
         init_values = self._init_values()
-        self.blocks = nn.ModuleList(Block(self.width, self.heads, hidden, rate, init_values) for rate in drop_path)
-        self.norm = nn.LayerNorm(self.width, eps=NORM_EPS)
+        rows = table_size(self.built_grid) if kind == "per_block" else 0
+        self.blocks = nn.ModuleList(
+            Block(self.width, self.heads, hidden, rate, init_values, options.norm_eps, rows) for rate in drop_path
+        )
+        pooled = options.pool == "mean"
+        self.norm = nn.Identity() if pooled else nn.LayerNorm(self.width, eps=options.norm_eps)
+        self.fc_norm = nn.LayerNorm(self.width, eps=options.norm_eps) if pooled else None
         self._initialise(options.init_std)
 
     def _init_values(self) -> float:
@@ -102,27 +119,30 @@ class BeitVit(Backbone):
         """See `Backbone.encode`.
 
         Raises:
-            UsageError: another grid than it was built for, or `ids` in the variant `beit+`.
+            UsageError: another grid than it was built for, or `ids` beside a relative-position bias.
         """
         if tuple(grid) != self.built_grid:
             raise UsageError(
                 f"this backbone was built for {self.built_grid[0]}x{self.built_grid[1]} patches and is given "
                 f"{grid[0]}x{grid[1]}; use images of {self.built_grid[0] * self.patch_size} pixels"
             )
-        if ids is not None and self.rel_pos_bias is not None:
-            raise UsageError("backbone.variant=beit+ cannot leave patches out; set backbone.variant=plain")
+        if ids is not None and "drop_tokens" not in self.provides:
+            raise UsageError(
+                "a backbone with a relative-position bias cannot leave patches out; set backbone.variant=plain"
+            )
         x = self._add_prefix(tokens, ids)  # (B, 1 + K, D)
         bias = self.rel_pos_bias() if self.rel_pos_bias is not None else None
         wanted = [range(self.depth)[layer] for layer in layers]
         outputs: dict[int, Tensor] = {}
         for number, block in enumerate(self.blocks):
-            x = block(x, bias)
+            x = block(x, bias, self.relative_position_index)
             if number in wanted:
                 outputs[number] = x
         x = self.norm(x)
+        patches = x[:, 1:]  # (B, K, D)
         return Features(
-            patches=x[:, 1:],
-            summary=x[:, 0],
+            patches=patches,
+            summary=x[:, 0] if self.fc_norm is None else self.fc_norm(patches.mean(dim=1)),
             prefix=x[:, :1],
             grid=self.built_grid,
             ids=ids,
@@ -144,6 +164,31 @@ class BeitVit(Backbone):
         if name.startswith("blocks."):
             return int(name.split(".")[1]) + 1
         return self.depth + 1
+
+    def adapt_state(self, state: Mapping[str, Tensor], source: BackboneSpec) -> dict[str, Tensor]:
+        """See `Backbone.adapt_state`.
+
+        As in BEiT's fine-tuning: the shared relative-position table is copied into each block, tables and
+        absolute positions are resized to this grid, and with `pool=mean` a fresh norm takes the
+        place of the pre-trained one. Index buffers are dropped.
+
+        Raises:
+            UsageError: the weights have a table in each block, or no final norm of the tokens, and this backbone
+                is built to share one table, or to have that norm.
+        """
+        adapted = without_index_buffers(state)
+        if any(block.attn.relative_position_bias_table is not None for block in self.blocks):
+            adapted = expand_shared_table(adapted, self.depth)
+        elif "blocks.0.attn.relative_position_bias_table" in adapted:
+            raise UsageError(
+                "the weights have a relative-position table in each block; set backbone.rel_pos_bias=per_block"
+            )
+        if self.fc_norm is not None:
+            adapted = fresh_pooled_norm(adapted, self.fc_norm)
+        elif "fc_norm.weight" in adapted:
+            raise UsageError("the weights normalise the mean of the patches, not the tokens; set backbone.pool=mean")
+        old_grid = patch_grid(source.image_size, patch_size_of(BeitVitOptions(**source.options)))
+        return resize_to_grid(adapted, old_grid, self.built_grid)
 
     def no_weight_decay(self) -> frozenset[str]:
         """Returns the CLS token and the positions; BEiT decays its relative-position table."""

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from ssl_beit.attention import Attention
 
-NORM_EPS = 1e-6
-
 
 class Mlp(nn.Module):
     """Two linear layers with an exact GELU between."""
@@ -33,21 +31,32 @@ class Block(nn.Module):
         hidden: width of the MLP's hidden layer.
         drop_path: chance that a residual branch is skipped for a sample.
         init_values: start of LayerScale, `gamma_1` and `gamma_2` (D); 0 = none.
+        norm_eps: added to the variance in its LayerNorms.
+        table_rows: T, for a relative-position table of its own; 0 = none.
     """
 
-    def __init__(self, width: int, heads: int, hidden: int, drop_path: float, init_values: float):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        drop_path: float,
+        init_values: float,
+        norm_eps: float,
+        table_rows: int,
+    ):
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
-        self.attn = Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.norm1 = nn.LayerNorm(width, eps=norm_eps)
+        self.attn = Attention(width, heads, table_rows)
+        self.norm2 = nn.LayerNorm(width, eps=norm_eps)
         self.mlp = Mlp(width, hidden)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
         self.gamma_1 = nn.Parameter(torch.full((width,), init_values)) if init_values > 0 else None
         self.gamma_2 = nn.Parameter(torch.full((width,), init_values)) if init_values > 0 else None
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Args: x (B, L, D); bias as in `attend`. Returns (B, L, D)."""
-        x = x + self.drop_path(_scaled(self.gamma_1, self.attn(self.norm1(x), bias)))
+    def forward(self, x: Tensor, bias: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        """Args: x (B, L, D); bias and index as in `Attention`. Returns (B, L, D)."""
+        x = x + self.drop_path(_scaled(self.gamma_1, self.attn(self.norm1(x), bias, index)))
         return x + self.drop_path(_scaled(self.gamma_2, self.mlp(self.norm2(x))))
 
 

@@ -34,6 +34,15 @@ class BeitVitOptions(Options):
     variant: Literal["beit+", "plain"] = "beit+"
     """`beit+`: a relative-position bias shared by all blocks, and LayerScale. `plain`: absolute
     positions only, as in the paper's main tables."""
+    rel_pos_bias: Literal["auto", "shared", "per_block", "none"] = "auto"
+    """Relative-position bias: one table shared by all blocks (pre-training), one in each block
+    (fine-tuning), or none; auto = as `variant` says."""
+    abs_pos_emb: bool | None = None
+    """Absolute positions, added to the tokens; None = as `variant` says."""
+    pool: Literal["cls", "mean"] = "cls"
+    """What stands for the image. `cls`: all tokens are normalised after the last block, and it is the CLS
+    token. `mean`, as in fine-tuned BEiTs: the tokens stay as the last block gives them, and it is the
+    normalised mean of the patches."""
     patch_size: int | None = Field(None, ge=1)
     """Pixels a patch is high and wide; None = 16, or 14 for vit_huge."""
     width: int | None = Field(None, ge=1)
@@ -50,6 +59,8 @@ class BeitVitOptions(Options):
     """Start of LayerScale, 0 = no LayerScale; None = 0.1 (1e-5 for vit_large and vit_huge) in `beit+`, 0 in `plain`."""
     init_std: float = Field(0.02, gt=0)
     """Standard deviation of the weights' initial normal distribution, cut off at one standard deviation."""
+    norm_eps: float = Field(1e-6, gt=0)
+    """Added to the variance in every LayerNorm."""
 
 
 class TwoViewOptions(Options):

@@ -40,8 +40,28 @@ def relative_position_index(grid: Grid) -> Tensor:
     return index
 
 
+def padded_index(grid: Grid) -> Tensor:
+    """Returns `relative_position_index` (1 + N, padded), `padded` being 1 + N rounded up to a multiple of 8.
+
+    So the rows have a length that GPU kernels can load aligned; `attend` cuts the padding off again by a view.
+    """
+    index = relative_position_index(grid)
+    return F.pad(index, (0, -len(index) % _ALIGNMENT))  # (1 + N, padded)
+
+
+def bias_of(table: Tensor, index: Tensor) -> Tensor:
+    """Returns the bias (1, H, 1 + N, padded) that is added to attention logits.
+
+    Args:
+        table: (T, H).
+        index: (1 + N, padded), of `padded_index`.
+    """
+    bias = F.embedding(index, table)  # (1 + N, padded, H)
+    return bias.permute(2, 0, 1).unsqueeze(0).contiguous()  # (1, H, 1 + N, padded)
+
+
 class RelativePositionBias(nn.Module):
-    """The bias that is added to attention logits.
+    """The bias that all blocks share.
 
     Args:
         grid: (h, w).
@@ -54,17 +74,9 @@ class RelativePositionBias(nn.Module):
     def __init__(self, grid: Grid, heads: int):
         super().__init__()
         self.relative_position_bias_table = nn.Parameter(torch.zeros(table_size(grid), heads))
-        index = relative_position_index(grid)
-        self.tokens = len(index)
-        # Rows of a length that GPU kernels can load aligned; the padding is cut off again by a view.
-        index = F.pad(index, (0, -self.tokens % _ALIGNMENT))  # (1 + N, padded)
-        self.register_buffer("index", index, persistent=False)
+        self.register_buffer("index", padded_index(grid), persistent=False)
         self.index: Tensor
 
     def forward(self) -> Tensor:
-        """Returns the bias (1, H, 1 + N, padded), `padded` being 1 + N rounded up to a multiple of 8.
-
-        `attend` ignores the padding.
-        """
-        bias = F.embedding(self.index, self.relative_position_bias_table)  # (1 + N, padded, H)
-        return bias.permute(2, 0, 1).unsqueeze(0).contiguous()  # (1, H, 1 + N, padded)
+        """Returns the bias (1, H, 1 + N, padded)."""
+        return bias_of(self.relative_position_bias_table, self.index)
