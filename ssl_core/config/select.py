@@ -34,7 +34,7 @@ class Selection:
         defaults: slot -> the method's own part; a slot whose own part is missing is left out.
         parts: slot -> part, as chosen by the method and the user. A recipe may still replace one
             that the user did not choose.
-        layers: rising: the preset, then the file and the command line.
+        layers: rising: the preset, the parts that the chosen ones bring, then the file and the command line.
         demonstration: the embedded images are used, as they are where no data is given.
     """
 

@@ -90,15 +90,15 @@ class Component:
         requires: capabilities it needs of other parts, "backbone:drop_tokens".
         provides: capabilities it has, "cls".
         references: papers, "BEiT (Bao et al. 2021), arXiv 2106.08254".
-        slots: methods only: slot -> qualified name of the default part, `beit:block`. A slot that
-            is not listed does not exist in this method. A short name is looked up in the
+        slots: slot -> qualified name of a part. Of a method: the default part, `beit:block`. A slot
+            that is not listed does not exist in this method. A short name is looked up in the
             default part first, so that `vit_base` means the method's own kind of ViT.
-        settings: methods only: the preset, dotted option -> value.
-        recipes: methods only.
             Of another part: what goes with it, `{"head": "heads:regression"}` for a target of
             vectors. When the part is chosen in place of the method's own, these replace the
             method's defaults (if the method has such a slot, no person has filled it, and what
             fills it lacks a capability that `requires` asks of that slot, or `requires` asks none).
+        settings: methods only: the preset, dotted option -> value.
+        recipes: methods only.
         api_version: of the contracts it was written for.
     """
 
@@ -146,13 +146,13 @@ def check_component(component: Component) -> None:
     if unknown:
         slots = ", ".join(SLOT_KINDS)
         raise ValueError(f"'{component.name}' has an unknown slot '{unknown[0]}'; the slots are {slots}")
-
-
     if component.kind != "method":
         # Recipes are chosen by the data, and with them the parts.
         bad = [slot for slot in component.slots if slot == "dataset" or component.kind in SLOT_KINDS[slot]]
         if bad:
             raise ValueError(f"'{component.name}', a {component.kind}, cannot bring a part for the slot '{bad[0]}'")
+
+
 def import_attribute(path: str) -> Any:
     """Imports "package.module:attribute"."""
     module, _, attribute = path.partition(":")

@@ -40,6 +40,7 @@ def register_targets() -> list[Component]:
             summary="the patch's pixels, normalised per patch or not: no tokens, nothing to fit",
             target="ssl_tokenizers.pixel:PixelTarget",
             options=PixelOptions,
+            requires=("head:vectors",),
             slots={"head": "heads:regression"},
             references=(
                 "MAE (He et al. 2021), arXiv 2111.06377",
@@ -52,6 +53,7 @@ def register_targets() -> list[Component]:
             summary="histograms of oriented gradients of the patch's cells: edges, whatever their contrast",
             target="ssl_tokenizers.hog:HogTarget",
             options=HogOptions,
+            requires=("head:vectors",),
             slots={"head": "heads:regression"},
             references=("MaskFeat (Wei et al. 2021), arXiv 2112.09133",),
         ),
@@ -59,7 +61,6 @@ def register_targets() -> list[Component]:
 
 
 @hookimpl
-            requires=("head:vectors",),
 def register_methods() -> list[Component]:
     return [
         Component(
@@ -72,6 +73,5 @@ def register_methods() -> list[Component]:
             slots={"tokenizer": "tokenizers:dvae", "transform": "core:augment"},
             settings=DVAE_SETTINGS,
             recipes=DVAE_RECIPES,
-            requires=("head:vectors",),
         ),
     ]
