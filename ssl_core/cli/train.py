@@ -28,7 +28,7 @@ _NOT_WITH_RESUME = (
     "print_config",
     "overwrite",
 )
-_RESUME_SECTIONS = ("runtime.", "log.")
+_RESUME_SECTIONS = ("runtime.", "log.", "monitor.")
 _RESUME_OPTIONS = ("data.workers",)
 
 
@@ -88,7 +88,7 @@ def _resume(flags: argparse.Namespace, settings: Mapping[str, str], registry: Re
     if given:
         raise UsageError(
             f"--resume goes on with the run's own config, so {', '.join(given)} cannot be given."
-            " Allowed beside it: runtime.*, log.*, data.workers"
+            " Allowed beside it: runtime.*, log.*, monitor.*, data.workers"
         )
     from ssl_core import training
 

@@ -11,8 +11,12 @@ from ssl_core.config.sections import SECTIONS, DataOptions, LogOptions, OptimOpt
 from ssl_core.options import Options
 from ssl_core.plugins.registry import Match
 
-DEFAULT_PARTS = {"dataset": "core:textures", "transform": "core:augment"}
-"""Slots that every method has, and what fills them unless the method or the user says otherwise."""
+DEFAULT_PARTS = {"dataset": "core:textures", "transform": "core:augment", "monitor": "benchmarks:online"}
+"""Slots that every method has (`monitor`: every one with a backbone), and what fills them unless the method or
+the user says otherwise."""
+
+OPTIONAL_SLOTS = frozenset({"monitor"})
+"""Slots that stay empty where their default part is not installed."""
 
 
 @dataclass(frozen=True)

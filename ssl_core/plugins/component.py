@@ -22,6 +22,7 @@ Kind = Literal[
     "method",
     "transform",
     "dataset",
+    "monitor",
     "evaluator",
     "checkpoint_format",
 ]
@@ -33,6 +34,7 @@ SLOT_KINDS: Mapping[str, tuple[Kind, ...]] = {
     "head": ("head",),
     "transform": ("transform",),
     "dataset": ("dataset",),
+    "monitor": ("monitor",),
 }
 """Slot of a method -> the kinds of component that fit into it."""
 

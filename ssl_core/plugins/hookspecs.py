@@ -66,6 +66,12 @@ def register_datasets() -> list[Component]:
 
 
 @hookspec
+def register_monitors() -> list[Component]:
+    """Returns components of kind "monitor": they watch a run from beside the loop."""
+    raise NotImplementedError
+
+
+@hookspec
 def register_evaluators() -> list[Component]:
     """Returns components of kind "evaluator"."""
     raise NotImplementedError

@@ -20,6 +20,8 @@ def closing_lines(config: RunConfig, result: Mapping[str, Any]) -> list[str]:
         lines.append(f"          {result['bad_images']} unreadable images were replaced; bad_files.txt lists them")
     if result["out"] is None:
         return [*lines, "          a dry run: everything builds and one update works; nothing was written"]
+    if "verdict" in result:
+        lines.append(f"verdict   {result['verdict']}")
     for slot, file in result["export"].items():
         python = f'   in Python: ssl_core.load("{result["out"]}")' if slot == "backbone" else ""
         lines.append(f"export    {file}{python}")

@@ -122,6 +122,16 @@ class RunFolder:
         with self.metrics.open("a") as stream:
             stream.write(json.dumps(finite) + "\n")
 
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Returns the lines of metrics.jsonl; one that a crash cut short is left out."""
+        lines = []
+        for line in self.metrics.read_text().splitlines() if self.metrics.is_file() else ():
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                continue
+        return lines
+
     def append_report(self, text: str) -> None:
         """Appends to report.md."""
         with self.report.open("a") as stream:

@@ -84,9 +84,9 @@ class TensorBoard:
     def __init__(self, folder: Path):
         self._backend = TensorboardVisBackend(str(folder))
 
-    def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Writes name -> value."""
-        self._backend.add_scalars({f"train/{name}": value for name, value in values.items()}, step)
+    def scalars(self, values: Mapping[str, float], step: int, section: str = "train") -> None:
+        """Writes name -> value, as `section/name`."""
+        self._backend.add_scalars({f"{section}/{name}": value for name, value in values.items()}, step)
 
     def image(self, name: str, pixels: Any, step: int) -> None:
         """Writes one picture, (H, W, 3) uint8."""
