@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ssl_benchmarks.layers import FINAL, LayerFeatures, poolings_of
 from ssl_benchmarks.progress import progress
-from ssl_core.api import (
-    Backbone,
-    BackboneSpec,
-    BadImage,
-    Device,
-    ImageSet,
-    Normalize,
-    NumericError,
-    UsageError,
-    center_view,
-    to_unit,
-)
+from ssl_benchmarks.tables import new_table
+from ssl_core.api import Backbone, BadImage, Device, ImageSet, NumericError, center_view, read_clean
 
 Embedder = Callable[[Tensor], Tensor]
-"""(B, 3, S, S) uint8 on the device to (B, D) float32."""
+"""(B, 3, S, S) uint8 on the device to (B, ...) float32."""
 
 _SMALL_IMAGE = 64
 """Pixels up to which decoding is so cheap that worker processes cost more than they bring."""
@@ -38,17 +30,36 @@ class Extracted:
     """Features of one image set.
 
     Attributes:
-        features: name of the embedder -> (n, D) float32 on the CPU.
+        features: name of the embedder -> (n, ...) on the CPU, (n, D) where it makes one vector.
         labels: (n,) int64.
         unreadable: names of the images that are left out because they cannot be read.
+        indices: (n,) int64, the images' places in their set.
     """
 
     features: dict[str, Tensor]
     labels: Tensor
     unreadable: tuple[str, ...]
+    indices: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+@dataclass(frozen=True)
+class EmbeddedBatch:
+    """Features of some images.
+
+    Attributes:
+        features: name of the embedder -> (b, ...) float32 on the device.
+        labels: (b,) int64.
+        indices: (b,) int64, places in the set.
+        unreadable: places of those that cannot be read.
+    """
+
+    features: dict[str, Tensor]
+    labels: Tensor
+    indices: Tensor
+    unreadable: tuple[int, ...]
 
 
 class BackboneFeatures:
@@ -71,35 +82,10 @@ class BackboneFeatures:
         feature: Literal["mean", "cls", "cls+mean"] = "mean",
         layer: int | None = None,
     ):
-        if feature != "mean" and "cls" not in backbone.provides:
-            raise UsageError(f"feature={feature}: this backbone has no CLS token; use feature=mean")
-        if layer is not None and not -backbone.depth <= layer < backbone.depth:
-            raise UsageError(f"layer={layer}: the backbone has blocks 0 to {backbone.depth - 1} (-1 is the last)")
-        spec = spec_of(backbone)
-        self._device = device
-        self._feature = feature
-        self._layer = layer
-        self._backbone = backbone.to(device.device).eval()
-        self._normalize = Normalize(spec.mean, spec.std).to(device.device)
+        self._embed = LayerFeatures(backbone, device, (FINAL if layer is None else layer,), poolings_of(feature))
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        with torch.inference_mode(), self._device.autocast():
-            images = self._normalize(to_unit(pixels))
-            found = self._backbone(images, layers=() if self._layer is None else (self._layer,))
-        if self._layer is None:
-            patches, cls = found.patches, found.summary
-        else:
-            tokens = found.layers[0]
-            patches, cls = tokens[:, self._backbone.num_prefix :], tokens[:, 0]
-        parts = {"mean": lambda: patches.float().mean(1), "cls": lambda: cls.float()}
-        return torch.cat([parts[name]() for name in self._feature.split("+")], dim=1)  # (B, D) or (B, 2 D)
-
-
-def spec_of(backbone: Backbone) -> BackboneSpec:
-    """Returns what the backbone was built from. Raises UsageError where nobody wrote it down."""
-    if backbone.spec is None:
-        raise UsageError("the backbone has no spec, so its image size is unknown; get it from `ssl_core.load`")
-    return backbone.spec
+        return self._embed(pixels).flatten(1)  # (B, D) or (B, 2 D)
 
 
 def extract(
@@ -113,6 +99,8 @@ def extract(
     batch_size: int | None = None,
     workers: int | None = None,
     label: str = "features",
+    dtype: torch.dtype = torch.float32,
+    folder: Path | None = None,
 ) -> Extracted:
     """Computes every feature of the given images, in their order, in one pass.
 
@@ -126,38 +114,81 @@ def extract(
         batch_size: images at once; None = by device and size.
         workers: decoding processes; None = by cores and images.
         label: what the progress says.
+        dtype: in which the features are kept.
+        folder: where they are kept if they are too large for memory; None = with the system's temporary files.
 
     Raises:
         NumericError: a feature is not finite.
     """
-    dataset = _CleanViews(images, indices, size, crop_fraction)
+    tables: dict[str, Tensor] = {}
+    labels: list[Tensor] = []
+    places: list[Tensor] = []
+    unreadable: list[str] = []
+    broken = dict.fromkeys(embedders, 0)
+    done = 0
+    batches = embedded_batches(
+        images,
+        indices,
+        embedders,
+        size=size,
+        device=device,
+        crop_fraction=crop_fraction,
+        batch_size=batch_size,
+        workers=workers,
+    )
+    with progress(label, len(indices)) as advance:
+        for batch in batches:
+            end = done + len(batch.labels)
+            for name, values in batch.features.items():
+                if name not in tables:
+                    tables[name] = new_table((len(indices), *values.shape[1:]), dtype, folder)
+                kept = tables[name][done:end].copy_(values)
+                broken[name] += int((~kept.flatten(1).isfinite()).any(1).sum())
+            done = end
+            labels.append(batch.labels)
+            places.append(batch.indices)
+            unreadable += [images.name(index) for index in batch.unreadable]
+            advance(len(batch.labels) + len(batch.unreadable))
+    for name, count in broken.items():
+        if count:
+            store = ", and keep the features in fp32" if dtype == torch.float16 else ""
+            raise NumericError(f"features '{name}': not finite for {count} of {done} images; try precision=fp32{store}")
+    empty = torch.empty(0, dtype=torch.int64)
+    return Extracted(
+        {name: tables[name][:done] if name in tables else torch.empty(0, 1) for name in embedders},  # (n, ...)
+        torch.cat(labels) if labels else empty,
+        tuple(unreadable),
+        torch.cat(places) if places else empty,
+    )
+
+
+def embedded_batches(
+    images: ImageSet,
+    indices: Sequence[int],
+    embedders: Mapping[str, Embedder],
+    *,
+    size: int,
+    device: torch.device,
+    crop_fraction: float = 1.0,
+    batch_size: int | None = None,
+    workers: int | None = None,
+) -> Iterator[EmbeddedBatch]:
+    """Yields the features of the given images batch by batch, in their order. See `extract` for the arguments."""
     loader = DataLoader(
-        dataset,
+        _CleanViews(images, indices, size, crop_fraction),
         batch_size=batch_size or default_batch_size(size, device),
         num_workers=default_workers(images, len(indices)) if workers is None else workers,
         collate_fn=_collate,
         pin_memory=device.type == "cuda",
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # else the DataLoader draws a number from the global one
     )
-    collected: dict[str, list[Tensor]] = {name: [] for name in embedders}
-    labels: list[Tensor] = []
-    unreadable: list[str] = []
-    with progress(label, len(indices)) as advance:
-        for pixels, found, missing in loader:
-            if len(found):
-                pixels = pixels.to(device, non_blocking=True)
-                for name, embed in embedders.items():
-                    collected[name].append(embed(pixels).cpu())
-            labels.append(found)
-            unreadable += missing
-            advance(len(found) + len(missing))
-    features = {name: torch.cat(parts) if parts else torch.empty(0, 1) for name, parts in collected.items()}  # (n, D)
-    for name, values in features.items():
-        broken = int((~values.isfinite()).any(1).sum())
-        if broken:
-            raise NumericError(
-                f"features '{name}': not finite for {broken} of {len(values)} images; try precision=fp32"
-            )
-    return Extracted(features, torch.cat(labels) if labels else torch.empty(0, dtype=torch.int64), tuple(unreadable))
+    for pixels, labels, places, unreadable in loader:
+        features = {}
+        if len(labels):
+            pixels = pixels.to(device, non_blocking=True)
+            features = {name: embed(pixels) for name, embed in embedders.items()}
+        yield EmbeddedBatch(features, labels, places, unreadable)
 
 
 def default_batch_size(size: int, device: torch.device) -> int:
@@ -177,8 +208,17 @@ def default_workers(images: ImageSet, count: int) -> int:
     return 0 if count < _FEW_IMAGES or shorter <= _SMALL_IMAGE or cores == 1 else min(cores, 8)
 
 
+@dataclass(frozen=True)
+class _View:
+    """One image; `pixels` (3, S, S) uint8 is None where it cannot be read."""
+
+    pixels: Tensor | None
+    label: int
+    index: int
+
+
 class _CleanViews(Dataset):
-    """(view (3, S, S) uint8, label, None), or (None, label, name) where the image cannot be read."""
+    """The central squares of some images."""
 
     def __init__(self, images: ImageSet, indices: Sequence[int], size: int, crop_fraction: float):
         self._images = images
@@ -189,17 +229,26 @@ class _CleanViews(Dataset):
     def __len__(self) -> int:
         return len(self._indices)
 
-    def __getitem__(self, position: int) -> tuple[Tensor | None, int, str | None]:
-        index = self._indices[position]
-        label = self._images.label(index)
+    def __getitem__(self, position: int) -> _View:
+        index = int(self._indices[position])
         try:
-            return center_view(self._images.read(index), self._size, self._crop_fraction), label, None
+            pixels = center_view(read_clean(self._images, index), self._size, self._crop_fraction)
         except BadImage:
-            return None, label, self._images.name(index)
+            pixels = None
+        return _View(pixels, self._images.label(index), index)
 
 
-def _collate(samples: list[tuple[Tensor | None, int, str | None]]) -> tuple[Tensor, Tensor, list[str]]:
-    views = [view for view, _, _ in samples if view is not None]
-    labels = torch.tensor([label for view, label, _ in samples if view is not None], dtype=torch.int64)
-    pixels = torch.stack(views) if views else torch.empty(0, dtype=torch.uint8)  # (B, 3, S, S)
-    return pixels, labels, [name for _, _, name in samples if name is not None]
+def _collate(views: list[_View]) -> tuple[Tensor, Tensor, Tensor, tuple[int, ...]]:
+    """Returns pixels (b, 3, S, S), labels (b,) and places (b,) of what can be read, and the places of the rest."""
+    good = [view for view in views if view.pixels is not None]
+    pixels = [view.pixels for view in good]
+    return (
+        torch.stack(pixels) if pixels else torch.empty(0, dtype=torch.uint8),  # (b, 3, S, S)
+        torch.tensor([view.label for view in good], dtype=torch.int64),
+        torch.tensor([view.index for view in good], dtype=torch.int64),
+        tuple(view.index for view in views if view.pixels is None),
+    )
+
+
+def _start_worker(_: int) -> None:
+    torch.set_num_threads(1)  # N workers must not start N times all threads

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 import random
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +11,15 @@ import torch
 from torch import Tensor
 
 from ssl_benchmarks.baselines import RAW_PIXELS, RawPixels, majority_accuracy
-from ssl_benchmarks.bootstrap import accuracy_interval
 from ssl_benchmarks.device import evaluation_device
-from ssl_benchmarks.features import BackboneFeatures, Embedder, Extracted, extract, spec_of
+from ssl_benchmarks.features import BackboneFeatures, Embedder, Extracted, extract
+from ssl_benchmarks.knn_scorer import KnnScorer
+from ssl_benchmarks.layers import FINAL, Layer, LayerFeatures, poolings_of, resolve_layers, spec_of
 from ssl_benchmarks.options import KnnOptions
-from ssl_benchmarks.search import CandidateSearch, Neighbours, nearest, unit_rows
-from ssl_benchmarks.search_faiss import choose_search
+from ssl_benchmarks.search import unit_rows
 from ssl_benchmarks.splits import LabelledSplits, labelled_indices, labelled_splits
+from ssl_benchmarks.verdict import verdict
+from ssl_benchmarks.versions import versions
 from ssl_core.api import (
     Backbone,
     BuildContext,
@@ -49,6 +49,8 @@ class KnnEvaluator(Evaluator):
     def run(self, backbone: Backbone, data: DataSource, out: Path | None) -> dict[str, Any]:
         """Returns `evaluator`, `protocol`, `metrics`, `baselines` (accuracies in percent) and `notes`.
 
+        With `layers` also `layers`, the metrics of each, and their table in `tables`.
+
         Raises:
             DataError: no labels, or fewer than two images that can be read.
             UsageError: a layer or a CLS token that the backbone does not have.
@@ -57,12 +59,15 @@ class KnnEvaluator(Evaluator):
         options = self._options
         device = evaluation_device(options.device, options.precision)
         splits = labelled_splits(data, options.train_split, options.test_split)
-        embedders: dict[str, Embedder] = {"model": BackboneFeatures(backbone, device, options.feature, options.layer)}
+        layers = self._layers(backbone)
+        embedders: dict[str, Embedder] = {
+            "model": LayerFeatures(backbone, device, layers, poolings_of(options.feature))
+        }
         if options.baselines:
             untrained = build_untrained(spec_of(backbone), options.seed, self._context.registry)
             embedders["random_init"] = BackboneFeatures(untrained, device, options.feature, options.layer)
             embedders["raw_pixels"] = RawPixels()
-        bank, queries, notes = self._extract(splits, embedders, spec_of(backbone).image_size, device.device)
+        bank, queries, notes = self._extract(splits, embedders, spec_of(backbone).image_size, device.device, out)
 
         leave_one_out = splits.queries is None
         available = len(bank) - leave_one_out
@@ -73,16 +78,20 @@ class KnnEvaluator(Evaluator):
         if len(splits.classes) == 1:
             notes.append("there is only one class: every accuracy is 100 % and means nothing")
 
-        results: dict[str, dict[str, Any]] = {}
+        scores: dict[Layer | str, dict[str, Any]] = {}
         near_duplicates = None
-        for name in embedders:
-            neighbours, search, note = self._search(
-                bank.features[name], queries.features[name], ks[-1], leave_one_out, device.device
-            )
-            notes += [note] if note and note not in notes else []
-            results[name] = self._score(neighbours, bank.labels, queries.labels, ks, headline, len(splits.classes))
+        scorer = KnnScorer(options, bank.labels, queries.labels, ks, headline, len(splits.classes), device.device)
+        for name, of_bank, of_queries in _feature_sets(bank, queries, layers):
+            of_bank = unit_rows(of_bank)
+            of_queries = None if leave_one_out else unit_rows(of_queries)
+            neighbours = scorer.nearest(of_bank, of_queries)
+            scores[name] = scorer.score(neighbours)
             if name == "raw_pixels":
                 near_duplicates = int((neighbours.similarities[:, 0] > _NEAR_DUPLICATE).sum())
+            if name in ("random_init", "raw_pixels", layers[0]):
+                scores[name] |= scorer.few_shot(of_bank, of_queries)
+        notes += scorer.notes
+        results = {"model" if name == layers[0] else name: found for name, found in scores.items()}
         if near_duplicates:
             share = 100 * near_duplicates / len(queries)
             notes.append(
@@ -112,28 +121,40 @@ class KnnEvaluator(Evaluator):
             "near_duplicates": near_duplicates,
             "unreadable": len(bank.unreadable) + (0 if leave_one_out else len(queries.unreadable)),
             "interval": f"95 % bootstrap over the queries, {options.bootstrap} resamples",
-            "backend": search.name,
+            "backend": scorer.backend,
             "device": device.device.type,
             "precision": device.precision,
             "seed": options.seed,
-            "versions": {
-                "python": platform.python_version(),
-                **{name: version(name) for name in ("ssl-vision", "torch", "numpy", "pillow")},
-                search.name: search.version,
-            },
+            "few_shot": {"n_per_class": list(options.n_per_class), "tries": options.tries}
+            if options.n_per_class
+            else None,
+            "versions": {**versions(), scorer.backend: scorer.version},
         }
-        baselines: dict[str, Any] = {name: result for name, result in results.items() if name != "model"}
+        baselines: dict[str, Any] = {name: results[name] for name in ("random_init", "raw_pixels") if name in results}
         baselines["majority"] = round(majority_accuracy(bank.labels, queries.labels), 3)
-        return {
+        result = {
             "evaluator": "knn",
             "protocol": protocol,
             "metrics": results["model"],
             "baselines": baselines,
             "notes": notes,
         }
+        if options.layers is not None:
+            wanted = resolve_layers(options.layers, backbone.depth)
+            result["layers"] = {str(layer): scores[layer] for layer in wanted}
+            result["tables"] = [_layer_table(result["layers"], ks, options.feature)]
+            notes.append("the table of layers is measured on the queries: to choose one by it, use another split")
+        return result
+
+    def _layers(self, backbone: Backbone) -> tuple[Layer, ...]:
+        """Returns the layer of the headline, then those that the table compares with it."""
+        options = self._options
+        headline = FINAL if options.layer is None else options.layer
+        others = () if options.layers is None else resolve_layers(options.layers, backbone.depth)
+        return tuple(dict.fromkeys([*resolve_layers((headline,), backbone.depth), *others]))
 
     def _extract(
-        self, splits: LabelledSplits, embedders: dict[str, Embedder], size: int, device: torch.device
+        self, splits: LabelledSplits, embedders: dict[str, Embedder], size: int, device: torch.device, out: Path | None
     ) -> tuple[Extracted, Extracted, list[str]]:
         options = self._options
         settings = {
@@ -142,6 +163,7 @@ class KnnEvaluator(Evaluator):
             "crop_fraction": options.crop_fraction,
             "batch_size": options.batch_size,
             "workers": options.workers,
+            "folder": out,
         }
         indices = labelled_indices(splits.bank)
         if options.max_bank is not None and len(indices) > options.max_bank:
@@ -167,53 +189,20 @@ class KnnEvaluator(Evaluator):
                 )
         return bank, queries, notes
 
-    def _search(
-        self, bank: Tensor, queries: Tensor, k: int, leave_one_out: bool, device: torch.device
-    ) -> tuple[Neighbours, CandidateSearch, str | None]:
-        bank, queries = unit_rows(bank).to(device), unit_rows(queries).to(device)
-        search, note = choose_search(self._options.backend, bank, k)
-        exclude = torch.arange(len(queries), device=device) if leave_one_out else None
-        found = nearest(search, bank, queries, k, exclude)
-        return Neighbours(found.similarities.cpu(), found.ids.cpu()), search, note
 
-    def _score(
-        self, found: Neighbours, bank_labels: Tensor, labels: Tensor, ks: Sequence[int], headline: str, classes: int
-    ) -> dict[str, Any]:
-        options = self._options
-        scores: dict[str, Any] = {}
-        for k in ks:
-            answers = vote(found.similarities[:, :k], bank_labels[found.ids[:, :k]], options.temperature, classes)
-            correct = int((answers == labels).sum())
-            scores[f"knn_{k}"] = round(100 * correct / len(labels), 3)
-            if headline == f"knn_{k}":
-                interval = accuracy_interval(correct, len(labels), options.bootstrap, options.seed)
-                scores[f"{headline}_ci"] = [round(bound, 3) for bound in interval]
-        return scores
+def _feature_sets(
+    bank: Extracted, queries: Extracted, layers: Sequence[Layer]
+) -> Iterator[tuple[Layer | str, Tensor, Tensor]]:
+    """Yields (layer of the model or baseline, features (n, D) of the bank, (Q, D) of the queries)."""
+    for name in bank.features:
+        if name != "model":
+            yield name, bank.features[name], queries.features[name]
+            continue
+        for number, layer in enumerate(layers):
+            yield layer, bank.features[name][:, number].flatten(1), queries.features[name][:, number].flatten(1)
 
 
-def verdict(model: Mapping[str, Any], random_init: Mapping[str, Any], headline: str) -> str:
-    """Returns which number to read against which, and what it says."""
-    ours, theirs = model[headline], random_init[headline]
-    start = f"read {headline} of the model, {ours:.2f}, against random init, {theirs:.2f}: "
-    if ours <= theirs:
-        return start + "not above it, so k-NN sees nothing that was learnt"
-    if model[f"{headline}_ci"][0] <= random_init[f"{headline}_ci"][1]:
-        return start + "above it, but the intervals overlap, so it may be chance"
-    return start + "above it, and the intervals are disjoint"
-
-
-def vote(similarities: Tensor, labels: Tensor, temperature: float, classes: int) -> Tensor:
-    """Returns the class (Q,) int64 with the largest sum of weights softmax(cos / T); the lowest on a tie.
-
-    Args:
-        similarities: (Q, k) float32 cosines of the neighbours.
-        labels: (Q, k) int64, their classes.
-        temperature: T.
-        classes: how many there are.
-    """
-    weights = (similarities / temperature).softmax(dim=1)  # (Q, k)
-    # Summed in float64: there the order of the neighbours cannot break a tie of float32 weights.
-    votes = torch.zeros(len(labels), classes, dtype=torch.float64).scatter_add_(
-        1, labels, weights.double()
-    )  # (Q, classes)
-    return votes.argmax(dim=1)
+def _layer_table(layers: Mapping[str, Mapping[str, float]], ks: Sequence[int], feature: str) -> dict[str, Any]:
+    columns = [f"knn_{k}" for k in ks]
+    rows = [[name, *(found[column] for column in columns)] for name, found in layers.items()]
+    return {"title": f"layers ({feature}, percent)", "columns": ["layer", *columns], "rows": rows}

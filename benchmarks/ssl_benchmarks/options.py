@@ -20,6 +20,12 @@ class KnnOptions(Options):
     """`mean` of the patch tokens, the `cls` token, or both side by side."""
     layer: int | None = None
     """Block whose output is read before the final norm, 0-based, negative from the end; None = after the final norm."""
+    layers: Literal["all"] | tuple[int, ...] | None = None
+    """Blocks, or `all`, that a table beside the headline compares, from the same forward pass; None = no table."""
+    n_per_class: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Few-shot, `n_per_class=1,5`: also with a bank of so many images of each class; nothing = not."""
+    tries: int = Field(5, ge=1)
+    """Few-shot banks that are drawn; their mean and standard deviation are reported."""
     backend: Literal["auto", "faiss", "torch"] = "auto"
     """Who searches; the answers are the same. `auto` = torch on a GPU, faiss on a CPU, or torch where faiss fails."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -43,11 +49,18 @@ class KnnOptions(Options):
     bootstrap: int = Field(1000, ge=100)
     """Resamples of the 95 % confidence intervals."""
     seed: int = 0
-    """Of the untrained backbone, of `max_bank` and of the resamples."""
+    """Of the untrained backbone, of `max_bank`, of the few-shot banks and of the resamples."""
 
-    @field_validator("k", mode="before")
+    @field_validator("k", "n_per_class", "layers", mode="before")
     @classmethod
-    def _k_as_written(cls, value: Any) -> Any:
-        if isinstance(value, int):
-            return (value,)
-        return tuple(value.split(",")) if isinstance(value, str) else value
+    def _as_written(cls, value: Any) -> Any:
+        return value if value == "all" else several(value)
+
+
+def several(value: Any) -> Any:
+    """Returns a list of values as people write it, `10,20` or `10`, as a tuple; everything else as it is."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        return (value,)
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value

@@ -6,6 +6,9 @@ backend fetches more candidates than are needed, by float32 similarity; those th
 each other to tell are ranked again by their float64 similarity rounded to float32, ties to the
 lowest row of the bank. Where the candidates cannot be shown to hold all the answers (many
 duplicates, collapsed features), the whole bank is searched in float64.
+
+A bank that a GPU cannot hold stays in the CPU's memory and passes through the GPU in blocks; the
+answers are the same.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from torch.nn import functional as F
 SPARE_CANDIDATES = 32
 """How many more than k are fetched, besides the excluded row."""
 _QUERY_ROWS = 512
+_QUERY_ROWS_ON_GPU = 8192
+"""More, because a bank in the CPU's memory crosses to the GPU once for each of these."""
 _BANK_ROWS = 32_768
 _EXCLUDED = -2.0
 """Similarity of a row that must not be found: below every cosine."""
@@ -59,10 +64,10 @@ class CandidateSearch(ABC):
 
 
 class TorchSearch(CandidateSearch):
-    """Matrix product and `topk`, in blocks, on the bank's device.
+    """Matrix product and `topk`, in blocks, on the queries' device.
 
     Args:
-        bank: (n, D) float32, unit vectors.
+        bank: (n, D) float32, unit vectors, there or on the CPU.
     """
 
     name = "torch"
@@ -96,17 +101,18 @@ def nearest(
 
     Args:
         search: a backend that holds the same bank.
-        bank: (n, D) float32, unit vectors.
-        queries: (Q, D) float32, unit vectors on the same device.
+        bank: (n, D) float32, unit vectors, on the queries' device or on the CPU.
+        queries: (Q, D) float32, unit vectors.
         k: at most n, or n - 1 with `exclude`.
-        exclude: (Q,) int64, the row each query must not find (itself); None = none.
+        exclude: (Q,) int64, the row each query must not find (itself), -1 = none; None = none for all of them.
     """
     tf32 = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = False  # ten bits of mantissa cannot rank neighbours
+    at_once = _QUERY_ROWS_ON_GPU if queries.is_cuda else _QUERY_ROWS
     try:
         parts = [
-            _nearest_rows(search, bank, rows, k, None if exclude is None else exclude[start : start + _QUERY_ROWS])
-            for start, rows in _blocks(queries, _QUERY_ROWS)
+            _nearest_rows(search, bank, rows, k, None if exclude is None else exclude[start : start + at_once])
+            for start, rows in _blocks(queries, at_once)
         ]
     finally:
         torch.backends.cuda.matmul.allow_tf32 = tf32
@@ -145,11 +151,12 @@ def _settle_close_ones(bank: Tensor, queries: Tensor, rough: Tensor, ids: Tensor
 
 def _similarities(bank: Tensor, queries: Tensor, ids: Tensor, rows: Tensor) -> Tensor:
     """Returns the exact similarities, rounded to float32, of pairs (p,): `ids` of the bank, `rows` of the queries."""
-    pairs = max(1, (2**26 if bank.is_cuda else 2**20) // bank.shape[1])  # on a CPU they should stay in its cache
-    found = torch.empty(len(ids), device=bank.device)
+    pairs = max(1, (2**26 if queries.is_cuda else 2**20) // bank.shape[1])  # on a CPU they should stay in its cache
+    found = torch.empty(len(ids), device=queries.device)
     for start in range(0, len(ids), pairs):
         end = start + pairs
-        products = bank[ids[start:end]].double() * queries[rows[start:end]]  # (pairs, D)
+        wanted = bank[ids[start:end].to(bank.device)].to(queries.device)  # (pairs, D)
+        products = wanted.double() * queries[rows[start:end]]  # (pairs, D)
         found[start:end] = products.sum(1).float()
     return found
 
@@ -159,7 +166,7 @@ def _search_in_float64(bank: Tensor, queries: Tensor, k: int, exclude: Tensor | 
 
     def key(rows: Tensor, block: Tensor, start: int) -> Tensor:
         similarities = (rows.double() @ block.double().T).float()  # (Q, block)
-        ids = torch.arange(start, start + len(block), device=bank.device)
+        ids = torch.arange(start, start + len(block), device=rows.device)
         if exclude is not None:
             similarities = similarities.masked_fill(ids == exclude[:, None], _EXCLUDED)
         # One integer that sorts by similarity, then by the lower id: floats of one sign sort like
@@ -177,10 +184,11 @@ def _blockwise_topk(
     """Returns the `count` highest scores of each query, descending, and their rows of the bank: both (Q, count).
 
     Args:
-        score: (queries (Q, D), a block (m, D) of the bank, its first row) -> (Q, m).
+        score: (queries (Q, D), a block (m, D) of the bank on their device, its first row) -> (Q, m).
     """
     best: tuple[Tensor, Tensor] | None = None
     for start, block in _blocks(bank, _BANK_ROWS):
+        block = block.to(queries.device, non_blocking=True)
         scores, places = score(queries, block, start).topk(min(count, len(block)), dim=1)
         found = (scores, places + start)
         if best is not None:

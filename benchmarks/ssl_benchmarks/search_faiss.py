@@ -55,16 +55,19 @@ class FaissUnusable(Exception):
     """faiss cannot do this here; torch can."""
 
 
-def choose_search(backend: str, bank: Tensor, k: int) -> tuple[CandidateSearch, str | None]:
+def choose_search(
+    backend: str, bank: Tensor, k: int, device: torch.device | None = None
+) -> tuple[CandidateSearch, str | None]:
     """Returns the backend, and why it is not faiss where that was wanted.
 
     Args:
         backend: `faiss`, `torch`, or `auto`: faiss on a CPU, where it is faster; torch on a GPU, where it is
             as fast and its float32 products leave less to settle.
-        bank: (n, D) float32, unit vectors.
+        bank: (n, D) float32, unit vectors; on the CPU also where a GPU is used that cannot hold it.
         k: neighbours that will be wanted.
+        device: of the queries; None = the bank's.
     """
-    if backend == "torch" or (backend == "auto" and bank.is_cuda):
+    if backend == "torch" or (backend == "auto" and (device or bank.device).type == "cuda"):
         return TorchSearch(bank), None
     if bank.is_cuda and k + SPARE_CANDIDATES + 1 > _MOST_ON_GPU:
         return TorchSearch(bank), f"faiss selects at most {_MOST_ON_GPU} neighbours on a GPU; torch searched"

@@ -10,7 +10,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 from ssl_benchmarks import search as search_module
-from ssl_benchmarks.knn import vote
+from ssl_benchmarks.knn_scorer import vote
 from ssl_benchmarks.search import TorchSearch, nearest, unit_rows
 from ssl_benchmarks.search_faiss import choose_search
 
