@@ -14,22 +14,23 @@ from ssl_core.contracts.hooks import TrainingHook
 from ssl_core.errors import CheckpointError, DataError, Interrupted, UsageError
 from ssl_core.training import resume
 
+SMALL_BEIT = {
+    "backbone__width": 32,
+    "backbone__depth": 2,
+    "backbone__heads": 2,
+    "backbone__patch_size": 8,
+    "backbone__drop_path": 0.1,
+    "optim__warmup_steps": 2,
+}
 METHODS = {
     "toy-mae": {},
     "toy-dino": {},
-    "beit": {
-        "backbone__width": 32,
-        "backbone__depth": 2,
-        "backbone__heads": 2,
-        "backbone__patch_size": 8,
-        "backbone__drop_path": 0.1,
-        "tokenizer__vocab_size": 8,
-        "tokenizer__images": 40,
-        "optim__warmup_steps": 2,
-    },
+    "beit": {**SMALL_BEIT, "tokenizer__vocab_size": 8, "tokenizer__images": 40},
+    "beit pixel": SMALL_BEIT,
+    "beit hog": SMALL_BEIT,
     "dvae": {"tokenizer__vocab_size": 8, "tokenizer__hidden": 8, "tokenizer__blocks": 1, "optim__warmup_steps": 2},
 }
-"""Name -> options that make it small."""
+"""Name, perhaps with that of a target -> options that make it small."""
 
 
 @pytest.fixture(scope="module")

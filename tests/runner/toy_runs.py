@@ -28,10 +28,16 @@ def toy_registry() -> Registry:
 
 
 def train(method: str, out: Path, registry: Registry | None = None, **options):
-    """Trains a toy for six updates unless told otherwise; double underscores stand for dots."""
+    """Trains a toy for six updates unless told otherwise; double underscores stand for dots.
+
+    Args:
+        method: its name, perhaps with that of a target: `beit pixel`.
+    """
     keywords = {name: options.pop(name) for name in ("hooks", "overwrite") if name in options}
     settings = {**SETTINGS, "train.steps": 6, **{name.replace("__", "."): value for name, value in options.items()}}
-    return ssl_core.train(method, out=out, settings=settings, registry=registry or toy_registry(), **keywords)
+    name, *target = method.split()
+    keywords |= dict(zip(["tokenizer"], target, strict=False))
+    return ssl_core.train(name, out=out, settings=settings, registry=registry or toy_registry(), **keywords)
 
 
 def losses(out: Path) -> list[float]:
