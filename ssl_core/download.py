@@ -1,4 +1,4 @@
-"""Fetching one file over the network, with progress on a terminal."""
+"""Fetching one file over the network, with progress: a running count on a terminal, else one line."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def download(url: str, target: Path, timeout: float = 30) -> None:
     with urllib.request.urlopen(url, timeout=timeout) as response, target.open("wb") as file:
         total = int(response.headers.get("Content-Length") or 0)
         done = 0
+        terminal = sys.stderr.isatty()
+        if not terminal:
+            print(f"fetching {url}, {total >> 20} MiB", file=sys.stderr, flush=True)
         while chunk := response.read(_CHUNK):
             file.write(chunk)
             done += len(chunk)
-            _say(f"\rfetching {url}  {done >> 20} of {total >> 20} MiB ")
-        _say("\n")
+            if terminal:
+                print(f"\rfetching {url}  {done >> 20} of {total >> 20} MiB ", end="", file=sys.stderr, flush=True)
+        if terminal:
+            print(file=sys.stderr)
         if done < total:
             raise OSError(f"the connection broke after {done:,} of {total:,} bytes")
-
-
-def _say(text: str) -> None:
-    if sys.stderr.isatty():
-        print(text, end="", file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,23 +28,37 @@ def import_command(arguments: Sequence[str]) -> Mapping[str, Any]:
         raise UsageError(f"--out: {given} given; name the file to write, ending in {_SUFFIX}")
     files = [Path(item) for item in rest]
     for file in files:
-        if not file.is_file():
-            raise CheckpointError(f"{file}: no such file")
+        if not file.is_file() or not os.access(file, os.R_OK):
+            raise CheckpointError(f"{file}: {'cannot be read' if file.is_file() else 'no such file'}")
+    if len(flags.sha256) > len(files):
+        raise UsageError("--sha256: given more often than there are files")
+    _make_writable(flags.out.parent)
 
     # torch is imported from here on.
     from ssl_tokenizers.dalle_import import import_dalle
 
-    facts = import_dalle(files[0], files[1] if len(files) == 2 else None, flags.out)
-    for file, sha256 in zip(files, facts.values(), strict=False):
-        print(f"{file}  sha256 {sha256}")
-    print(f"written: {flags.out}")
-    return {"out": str(flags.out), **facts}
+    print(f"reading {' and '.join(str(file) for file in files)}", flush=True)
+    facts = import_dalle(files[0], files[1] if len(files) == 2 else None, flags.out, flags.sha256)
+    for file, sha256 in zip(files, facts.values(), strict=True):
+        print(f"{file}: sha256 {sha256}")
+    print(f"written: {flags.out}, and {flags.out.with_suffix('.json').name} beside it")
+    return {"out": str(flags.out), "sha256": facts}
+
+
+def _make_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out: cannot make the folder {folder} ({error.strerror}); name another one") from None
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"--out: the folder {folder} is not writable; name another one")
 
 
 def _parser() -> Parser:
     parser = Parser(prog="ssl-tokenizer import", usage="%(prog)s encoder.pkl [decoder.pkl] --out FILE.safetensors")
     add = parser.add_argument
     add("--out", metavar="FILE", type=Path, help="where the imported weights are written, ending in .safetensors")
+    add("--sha256", metavar="HEX", action="append", default=[], help="of each file in turn, where you know it: checked")
     add("--json", action="store_true", help="print one JSON object on stdout, everything else on stderr")
     add("--help", "-h", action="store_true", help="this help")
     return parser

@@ -53,6 +53,14 @@ class DvaeOptions(Options):
     """Run folder or exported file of a trained one; None = train it on the same images first."""
 
 
+class DalleOptions(Options):
+    """OpenAI's discrete VAE: 8192 codes, 8 pixels of its view per token and side."""
+
+    checkpoint: Path | None = None
+    """File that `ssl-tokenizer import` wrote; None = the one in the cache, which is fetched from OpenAI where it is
+    missing."""
+
+
 class DvaeTrainingOptions(Options):
     """The loss of the discrete VAE. The defaults keep a small one alive; the recipe `dalle` has the paper's."""
 

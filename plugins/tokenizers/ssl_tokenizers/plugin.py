@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from ssl_core.api import Component, hookimpl
-from ssl_tokenizers.options import DvaeOptions, DvaeTrainingOptions, HogOptions, KMeansOptions, PixelOptions
+from ssl_tokenizers.options import (
+    DalleOptions,
+    DvaeOptions,
+    DvaeTrainingOptions,
+    HogOptions,
+    KMeansOptions,
+    PixelOptions,
+)
 from ssl_tokenizers.recipes import DVAE_RECIPES, DVAE_SETTINGS
 
 _DALLE = "DALL-E (Ramesh et al. 2021), arXiv 2102.12092, appendix A"
@@ -27,6 +34,14 @@ def register_tokenizers() -> list[Component]:
             target="ssl_tokenizers.dvae:DvaeTokenizer",
             options=DvaeOptions,
             references=(_DALLE,),
+        ),
+        Component(
+            kind="tokenizer",
+            name="dalle",
+            summary="the discrete VAE that OpenAI trained for DALL-E, as in BEiT's paper: decodes to pixels",
+            target="ssl_tokenizers.dalle:DalleTokenizer",
+            options=DalleOptions,
+            references=(_DALLE, "BEiT (Bao et al. 2021), arXiv 2106.08254"),
         ),
     ]
 
