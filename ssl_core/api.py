@@ -18,6 +18,7 @@ from ssl_core.errors import (
     ResourceError,
     SslError,
     UsageError,
+    did_you_mean,
 )
 from ssl_core.masked_modeling_options import MaskedModelingOptions
 from ssl_core.options import NoOptions, Options
@@ -66,6 +67,16 @@ if TYPE_CHECKING:
     from ssl_core.masked_modeling import MaskedModeling
     from ssl_core.patches import patch_grid
     from ssl_core.pixels import Normalize, to_unit
+    from ssl_core.plain_vit import (
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+        PLAIN_VIT_KEYS,
+        from_huggingface_vit,
+        huggingface_vit_spec,
+        metadata_object,
+        plain_vit_spec,
+        plain_vit_state,
+    )
     from ssl_core.plugins.registry import Registry
     from ssl_core.progress import progress
     from ssl_core.reduce import mean_over_processes
@@ -87,6 +98,8 @@ _LAZY = {
     "Features": "ssl_core.contracts.backbone",
     "Grid": "ssl_core.contracts.masker",
     "Head": "ssl_core.contracts.head",
+    "IMAGENET_MEAN": "ssl_core.plain_vit",
+    "IMAGENET_STD": "ssl_core.plain_vit",
     "ImageSet": "ssl_core.contracts.data",
     "Mask": "ssl_core.contracts.masker",
     "MaskBatch": "ssl_core.contracts.batch",
@@ -94,6 +107,7 @@ _LAZY = {
     "Masker": "ssl_core.contracts.masker",
     "Method": "ssl_core.contracts.method",
     "Normalize": "ssl_core.pixels",
+    "PLAIN_VIT_KEYS": "ssl_core.plain_vit",
     "ParamGroup": "ssl_core.contracts.method",
     "Parser": "ssl_core.cli.arguments",
     "Progress": "ssl_core.contracts.method",
@@ -123,6 +137,8 @@ _LAZY = {
     "figure_pixels": "ssl_core.charts",
     "find_export": "ssl_core.loading",
     "format_rows": "ssl_core.cli.option_table",
+    "from_huggingface_vit": "ssl_core.plain_vit",
+    "huggingface_vit_spec": "ssl_core.plain_vit",
     "load": "ssl_core.loading",
     "mean_over_processes": "ssl_core.reduce",
     "median_size": "ssl_core.data.facts",
@@ -131,7 +147,10 @@ _LAZY = {
     "option_help": "ssl_core.config.docstrings",
     "option_rows": "ssl_core.cli.option_table",
     "parse_settings": "ssl_core.config.values",
+    "metadata_object": "ssl_core.plain_vit",
     "patch_grid": "ssl_core.patches",
+    "plain_vit_spec": "ssl_core.plain_vit",
+    "plain_vit_state": "ssl_core.plain_vit",
     "perplexity": "ssl_core.codebook",
     "progress": "ssl_core.progress",
     "random_crop_box": "ssl_core.data.cropping",
@@ -164,6 +183,7 @@ __all__ = [
     "SslError",
     "UsageError",
     "When",
+    "did_you_mean",
     "hookimpl",
     *_LAZY,
 ]

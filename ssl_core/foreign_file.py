@@ -30,6 +30,8 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.b
 """Weights of a Hugging Face folder, the first there is; an index lists the files that the tensors are spread over."""
 
 _SHOWN = 8
+_DEEPEST = 3
+"""Wrappers within wrappers that are looked into: a file may contain itself."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def _read_file(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     content = read_torch_file(file)
     state, wrapper = _unwrapped(content, file)
     metadata = {"wrapper": wrapper} if wrapper else {}
-    arguments = _arguments(content.get("args"))
+    arguments = _arguments(_get(content, "args"))
     return state, metadata if arguments is None else {**metadata, "args": arguments}
 
 
@@ -136,8 +138,8 @@ def _unwrapped(content: Any, file: Path) -> tuple[dict[str, Tensor], str]:
     """Returns the tensors, and the dotted keys they lay under ("" = at the top)."""
     path: list[str] = []
     inner = content
-    while isinstance(inner, Mapping):
-        key = next((key for key in WRAPPERS if _holds_tensors(inner.get(key))), None)
+    for _ in range(_DEEPEST):
+        key = next((key for key in WRAPPERS if _holds_tensors(_get(inner, key))), None)
         if key is None:
             break
         path.append(key)
@@ -149,12 +151,16 @@ def _unwrapped(content: Any, file: Path) -> tuple[dict[str, Tensor], str]:
     return tensors, ".".join(path)
 
 
-def _holds_tensors(value: Any) -> bool:
+def _get(content: Any, key: str) -> Any:
+    return content.get(key) if isinstance(content, Mapping) else None
+
+
+def _holds_tensors(value: Any, deepest: int = _DEEPEST) -> bool:
     if not isinstance(value, Mapping):
         return False
-    return any(isinstance(item, Tensor) for item in value.values()) or any(
-        _holds_tensors(value.get(key)) for key in WRAPPERS
-    )
+    if any(isinstance(item, Tensor) for item in value.values()):
+        return True
+    return deepest > 0 and any(_holds_tensors(value.get(key), deepest - 1) for key in WRAPPERS)
 
 
 def _arguments(arguments: Any) -> str | None:

@@ -59,8 +59,15 @@ def convert(foreign: ForeignTensors, registry: Registry) -> Converted:
     if len(chosen) > 1:
         plugins = " or ".join(f"--no-plugin {name.partition(':')[0]}" for name in chosen)
         raise CheckpointError(f"{foreign.name}: several formats know it, {', '.join(chosen)}; leave one out: {plugins}")
-    known = next(iter(chosen.values()))
-    spec, state = known.convert(foreign.state, foreign.metadata)
+    qualified, known = next(iter(chosen.items()))
+    try:
+        spec, state = known.convert(foreign.state, foreign.metadata)
+    except CheckpointError as error:
+        raise CheckpointError(f"{foreign.name}: {error}") from None
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:  # a tensor is missing, or has another shape
+        raise CheckpointError(
+            f"{foreign.name}: looks like {qualified}, but cannot be converted ({type(error).__name__}: {error})"
+        ) from None
     return Converted(replace(spec, source=foreign.source), state, known.ignored)
 
 

@@ -92,6 +92,19 @@ class TimmVitOptions(Options):
     """`vit_tiny` to `vit_huge`, or timm's name of a ViT, DeiT or BEiT: `deit3_small_patch16_224`."""
     patch_size: int | None = Field(None, ge=1)
     """Pixels a patch is high and wide; None = the model's own."""
+    width: int | None = Field(None, ge=1)
+    """D, in place of the model's own."""
+    depth: int | None = Field(None, ge=1)
+    """Blocks, in place of the model's own."""
+    heads: int | None = Field(None, ge=1)
+    """Attention heads, in place of the model's own."""
+    mlp_ratio: float | None = Field(None, gt=0)
+    """Width of the hidden layer of a block's MLP, in D; None = the model's own."""
+    norm_eps: float | None = Field(None, gt=0)
+    """Epsilon of the LayerNorms; None = the model's own, 1e-6 in most."""
+    final_norm: bool = True
+    """Normalise the last block's output. False for weights that were fine-tuned on the mean of the patches. Not for
+    BEiTs."""
     drop_path: float = Field(0.0, ge=0, lt=1)
     """Chance that a residual branch is skipped in the last block; it grows linearly from 0 in the first."""
     dynamic: bool = False

@@ -119,3 +119,21 @@ def register_datasets() -> list[Component]:
             answers="ssl_core.builtin.timm_names:is_timm_dataset",
         ),
     ]
+
+
+@hookimpl
+def register_checkpoint_formats() -> list[Component]:
+    return [
+        Component(
+            kind="checkpoint_format",
+            name="timm_vit",
+            summary="plain ViTs in timm's names: timm's, DeiT's, and the encoders that MAE and DINO publish",
+            target="ssl_core.builtin.vit_formats:TimmVitFormat",
+        ),
+        Component(
+            kind="checkpoint_format",
+            name="huggingface_vit",
+            summary="folders of transformers' ViTModel: Google's ViTs, DINO's",
+            target="ssl_core.builtin.vit_formats:HuggingFaceVitFormat",
+        ),
+    ]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import timm
 import torch
+from timm.models import beit, vision_transformer
 from torch import Tensor, nn
 
 from ssl_core.builtin.options import TimmVitOptions
 from ssl_core.builtin.vit_names import SHORT_NAMES, is_timm_vit
 from ssl_core.contracts.backbone import Backbone, Features
 from ssl_core.contracts.context import BuildContext
+from ssl_core.contracts.evaluation import BackboneSpec
 from ssl_core.contracts.masker import Grid
 from ssl_core.errors import UsageError
 from ssl_core.patches import patch_grid
@@ -37,9 +40,21 @@ class TimmVit(Backbone):
                 f"backbone.model '{options.model}' is no ViT of timm's; allowed: {', '.join(SHORT_NAMES)}, "
                 "or any name of timm.list_models(['vit_*', 'deit*', 'beit*'])"
             )
-        given = {"patch_size": options.patch_size, "drop_path_rate": options.drop_path or None}
-        if options.dynamic:
-            given["dynamic_img_size"] = True
+        given = {
+            "patch_size": options.patch_size,
+            "embed_dim": options.width,
+            "depth": options.depth,
+            "num_heads": options.heads,
+            "mlp_ratio": options.mlp_ratio,
+            "norm_layer": partial(nn.LayerNorm, eps=options.norm_eps) if options.norm_eps is not None else None,
+            "final_norm": None if options.final_norm else False,
+            "drop_path_rate": options.drop_path or None,
+            "dynamic_img_size": options.dynamic or None,
+        }
+        given = {key: value for key, value in given.items() if value is not None}
+        width, heads = options.width, options.heads
+        if width is not None and heads is not None and width % heads:
+            raise UsageError(f"backbone.width {width} does not divide into {heads} heads; set backbone.heads")
         try:
             self.vit = timm.create_model(
                 name,
@@ -47,7 +62,7 @@ class TimmVit(Backbone):
                 in_chans=context.channels,
                 num_classes=0,
                 global_pool="token" if "distilled" in name else "",
-                **{key: value for key, value in given.items() if value is not None},
+                **given,
             )
         except TypeError as error:
             raise UsageError(f"backbone '{options.model}' does not take one of {', '.join(given)}: {error}") from None
@@ -127,6 +142,17 @@ class TimmVit(Backbone):
         if name.startswith("blocks."):
             return int(name.split(".")[1]) + 1
         return self.depth + 1
+
+    def adapt_state(self, state: Mapping[str, Tensor], source: BackboneSpec) -> dict[str, Tensor]:
+        """Resizes positions, relative-position tables and patch kernels as timm does when it loads pretrained weights.
+
+        See `Backbone.adapt_state`. Positions are resampled bicubically with antialiasing, patch kernels as in
+        FlexiViT (arXiv 2212.08013).
+        """
+        filter_state = beit.checkpoint_filter_fn if self._is_beit else vision_transformer.checkpoint_filter_fn
+        own = {name.removeprefix("vit."): tensor for name, tensor in state.items() if name.startswith("vit.")}
+        others = {name: tensor for name, tensor in state.items() if not name.startswith("vit.")}
+        return others | {f"vit.{name}": tensor for name, tensor in filter_state(own, self.vit).items()}
 
     def no_weight_decay(self) -> frozenset[str]:
         """Returns what timm exempts: positions, prefix tokens, and a BEiT's relative-position tables."""
