@@ -11,17 +11,18 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 @contextmanager
-def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields a function to call with the number of images that were just done.
+def progress(label: str, total: int, unit: str = "images") -> Iterator[Callable[[int], None]]:
+    """Yields a function to call with the number of images (or of whatever is counted) that were just done.
 
     Args:
         label: what is going on.
         total: images in all.
+        unit: what is counted.
     """
     if sys.stderr.isatty():
         yield from _bar(label, total)
     else:
-        yield from _lines(label, total)
+        yield from _lines(label, total, unit)
 
 
 def _bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -34,7 +35,7 @@ def _bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.advance(task, done)
 
 
-def _lines(label: str, total: int) -> Iterator[Callable[[int], None]]:
+def _lines(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     started = printed = time.monotonic()
     count = 0
 
@@ -44,6 +45,7 @@ def _lines(label: str, total: int) -> Iterator[Callable[[int], None]]:
         now = time.monotonic()
         if now - printed >= SECONDS_BETWEEN_LINES:
             printed = now
-            print(f"{label}: {count}/{total}, {count / (now - started):.0f} images/s", file=sys.stderr, flush=True)
+            rate = count / (now - started)
+            print(f"{label}: {count}/{total}, {rate:.{0 if rate >= 10 else 2}f} {unit}/s", file=sys.stderr, flush=True)
 
     yield advance

@@ -13,9 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ssl_benchmarks.layers import FINAL, LayerFeatures, poolings_of
-from ssl_benchmarks.progress import progress
 from ssl_benchmarks.tables import new_table
-from ssl_core.api import Backbone, BadImage, Device, ImageSet, NumericError, center_view, read_clean
+from ssl_core.api import Backbone, BadImage, Device, ImageSet, NumericError, center_view, progress, read_clean
 
 Embedder = Callable[[Tensor], Tensor]
 """(B, 3, S, S) uint8 on the device to (B, ...) float32."""

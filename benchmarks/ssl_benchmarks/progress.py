@@ -1,1 +1,0 @@
-from ssl_core.progress import progress  # noqa: F401
