@@ -32,6 +32,8 @@ def test_registering_imports_no_torch():
         ("head", "heads:mim"),
         ("head", "heads:regression"),
         ("backbone", "core:vit"),
+        ("checkpoint_format", "beit:microsoft"),
+        ("checkpoint_format", "beit:transformers"),
     ],
 )
 def test_targets_exist(registry, kind, name):

@@ -7,6 +7,7 @@ from ssl_beit.recipes import PRESET, RECIPES
 from ssl_core.api import Component, MaskedModelingOptions, hookimpl
 
 _PAPER = ("BEiT (Bao et al. 2021), arXiv 2106.08254",)
+_SECOND_PAPER = "BEiT v2 (Peng et al. 2022), arXiv 2208.06366"
 
 
 @hookimpl
@@ -58,7 +59,7 @@ def register_maskers() -> list[Component]:
             summary="Hides rectangles of patches until a given number is hidden",
             target="ssl_beit.masker:BlockMasker",
             options=BlockMaskerOptions,
-            references=(*_PAPER, "BEiT v2 (Peng et al. 2022), arXiv 2208.06366"),
+            references=(*_PAPER, _SECOND_PAPER),
         )
     ]
 
@@ -74,4 +75,24 @@ def register_transforms() -> list[Component]:
             options=TwoViewOptions,
             references=_PAPER,
         )
+    ]
+
+
+@hookimpl
+def register_checkpoint_formats() -> list[Component]:
+    return [
+        Component(
+            kind="checkpoint_format",
+            name="microsoft",
+            summary="BEiT and BEiT v2 in Microsoft's names, which are timm's too: pre-trained or fine-tuned",
+            target="ssl_beit.microsoft_format:MicrosoftFormat",
+            references=(*_PAPER, _SECOND_PAPER),
+        ),
+        Component(
+            kind="checkpoint_format",
+            name="transformers",
+            summary="Folders of Hugging Face's BeitModel, alone or with a head",
+            target="ssl_beit.transformers_format:TransformersFormat",
+            references=_PAPER,
+        ),
     ]
