@@ -41,19 +41,20 @@ if TYPE_CHECKING:
         used_share,
     )
     from ssl_core.config.docstrings import option_help
-    from ssl_core.config.sections import RuntimeOptions
+    from ssl_core.config.sections import DataOptions, RuntimeOptions
     from ssl_core.config.validate import validate_options
     from ssl_core.config.values import parse_settings
     from ssl_core.contracts.backbone import Backbone, Features
     from ssl_core.contracts.batch import Batch, MaskBatch, ViewSpec
     from ssl_core.contracts.context import BuildContext
-    from ssl_core.contracts.data import BadImage, DataSource, ImageSet, Transform
+    from ssl_core.contracts.data import BadImage, DataSource, DataSpec, ImageSet, Transform
     from ssl_core.contracts.evaluation import BackboneSpec, CheckpointFormat, Evaluator
     from ssl_core.contracts.head import Head
-    from ssl_core.contracts.hooks import RunAccess, TrainingHook
+    from ssl_core.contracts.hooks import RunAccess, RunView, TrainingHook
     from ssl_core.contracts.masker import Grid, Mask, Masker
     from ssl_core.contracts.method import Method, ParamGroup, Progress, StepOutput
     from ssl_core.contracts.target import Stage, TargetSource, Tokenizer
+    from ssl_core.data.clean import clean_loader
     from ssl_core.data.cropping import center_view, crop_and_resize, random_crop_box, to_tensor
     from ssl_core.data.facts import median_size
     from ssl_core.data.loader import training_loader
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
     from ssl_core.data.order import SampleOrder
     from ssl_core.data.reading import read_clean
     from ssl_core.data.seeding import sample_rng
+    from ssl_core.data.subset import with_subset
+    from ssl_core.data.subset import SubsetImages
     from ssl_core.download import download
     from ssl_core.ema import ema_update
     from ssl_core.loading import build_untrained, find_export, load, read_export, write_export
@@ -81,7 +84,7 @@ if TYPE_CHECKING:
     from ssl_core.progress import progress
     from ssl_core.reduce import mean_over_processes
     from ssl_core.runner.device import Device, choose_device
-    from ssl_core.training import open_source, train
+    from ssl_core.training import open_source, resume, train
 
 _LAZY = {
     "ArrayImages": "ssl_core.data.memory",
@@ -92,7 +95,9 @@ _LAZY = {
     "BuildContext": "ssl_core.contracts.context",
     "CachedImages": "ssl_core.data.memory",
     "CheckpointFormat": "ssl_core.contracts.evaluation",
+    "DataOptions": "ssl_core.config.sections",
     "DataSource": "ssl_core.contracts.data",
+    "DataSpec": "ssl_core.contracts.data",
     "Device": "ssl_core.runner.device",
     "Evaluator": "ssl_core.contracts.evaluation",
     "Features": "ssl_core.contracts.backbone",
@@ -113,10 +118,12 @@ _LAZY = {
     "Progress": "ssl_core.contracts.method",
     "Registry": "ssl_core.plugins.registry",
     "RunAccess": "ssl_core.contracts.hooks",
+    "RunView": "ssl_core.contracts.hooks",
     "RuntimeOptions": "ssl_core.config.sections",
     "SampleOrder": "ssl_core.data.order",
     "Stage": "ssl_core.contracts.target",
     "StepOutput": "ssl_core.contracts.method",
+    "SubsetImages": "ssl_core.data.subset",
     "TargetSource": "ssl_core.contracts.target",
     "Tokenizer": "ssl_core.contracts.target",
     "TrainingHook": "ssl_core.contracts.hooks",
@@ -129,6 +136,7 @@ _LAZY = {
     "code_health": "ssl_core.codebook",
     "code_histogram": "ssl_core.codebook",
     "collapsed_codebook": "ssl_core.codebook",
+    "clean_loader": "ssl_core.data.clean",
     "crop_and_resize": "ssl_core.data.cropping",
     "dead_codes": "ssl_core.codebook",
     "download": "ssl_core.download",
@@ -156,6 +164,7 @@ _LAZY = {
     "random_crop_box": "ssl_core.data.cropping",
     "read_clean": "ssl_core.data.reading",
     "read_export": "ssl_core.loading",
+    "resume": "ssl_core.training",
     "run_command": "ssl_core.cli.console",
     "sample_rng": "ssl_core.data.seeding",
     "to_tensor": "ssl_core.data.cropping",
@@ -164,6 +173,7 @@ _LAZY = {
     "training_loader": "ssl_core.data.loader",
     "used_share": "ssl_core.codebook",
     "validate_options": "ssl_core.config.validate",
+    "with_subset": "ssl_core.data.subset",
     "write_export": "ssl_core.loading",
 }
 

@@ -1,0 +1,74 @@
+"""The table of a comparison: for the screen, as Markdown and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ssl_benchmarks.compare import RowResult
+
+
+def table(rows: Sequence[RowResult]) -> tuple[list[str], list[list[str]]]:
+    """Returns (column names, lines of cells): every evaluated row, then the baselines beside it.
+
+    A baseline that several rows measured to the same value is listed once.
+    """
+    evaluators = list(dict.fromkeys(name for row in rows for name in row.evaluations))
+    columns = ["", "images seen", "training", *evaluators]
+    lines: list[list[str]] = []
+    baselines: dict[tuple[str, int, str], None] = {}  # (name, place of the evaluator, cell), in order
+    for row in rows:
+        if not row.evaluations:
+            continue
+        results = [row.evaluations.get(name) for name in evaluators]
+        lines.append(
+            [
+                row.name,
+                f"{row.run['images_seen']:,}" if "images_seen" in row.run else "-",
+                f"{row.run['seconds'] / 60:.1f} min" if "seconds" in row.run else "-",
+                *(_cell(result["metrics"], result["protocol"]) if result else "-" for result in results),
+            ]
+        )
+        for place, result in enumerate(results):
+            for name, found in (result or {}).get("baselines", {}).items():
+                cell = _cell(found, result["protocol"]) if isinstance(found, Mapping) else _number(found)
+                baselines[name, place, cell] = None
+    for name in dict.fromkeys(name for name, _, _ in baselines):
+        places = range(len(evaluators))
+        cells = [[cell for which, at, cell in baselines if (which, at) == (name, place)] for place in places]
+        for number in range(max(map(len, cells))):
+            values = [found[number] if number < len(found) else "-" for found in cells]
+            lines.append([name.replace("_", " "), "-", "-", *values])
+    return columns, lines
+
+
+def as_markdown(title: str, rows: Sequence[RowResult]) -> str:
+    """Returns the table and the commands that made it, as Markdown."""
+    columns, lines = table(rows)
+    text = [f"# {title}", "", _line(columns), "|--|" + "--:|" * (len(columns) - 1), *map(_line, lines), ""]
+    if any("seconds" in row.run for row in rows):
+        text += ["The commands, in this order:", "", "```"]
+        text += [command for row in rows for command in row.commands]
+        text += ["```", ""]
+    return "\n".join(text)
+
+
+def as_values(title: str, rows: Sequence[RowResult]) -> dict[str, Any]:
+    """Returns everything as JSON-ready values."""
+    return {"title": title, "rows": [asdict(row) for row in rows]}
+
+
+def _cell(metrics: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
+    headline = protocol.get("headline") or next(iter(metrics), "")
+    interval = metrics.get(f"{headline}_ci")
+    value = _number(metrics.get(headline))
+    return f"{value} [{interval[0]:.1f}, {interval[1]:.1f}]" if interval else value
+
+
+def _number(value: Any) -> str:
+    return f"{value:.1f}" if isinstance(value, int | float) else "-"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,151 @@
+"""`ssl-bench compare`: a table of runs that goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from ssl_benchmarks import compare
+from ssl_benchmarks.bench_cli import main
+from ssl_benchmarks.comparison import included_comparisons, read_comparison, trainings
+
+SPEC = {
+    "title": "two maskers",
+    "prepare": {"codes": {"method": "dvae", "train.steps": 5}},
+    "settings": {"method": "beit", "tokenizer.checkpoint": "${codes}", "masker.ratio": 0.4},
+    "rows": {"blocks": {"settings": {"masker": "block"}}, "random": {"evaluate": {"knn": {"baselines": True}}}},
+    "evaluate": {"knn": {"k": 5, "baselines": False}},
+}
+
+
+@pytest.fixture
+def spec(tmp_path):
+    file = tmp_path / "spec.yaml"
+    file.write_text(yaml.safe_dump(SPEC, sort_keys=False))
+    return file
+
+
+class Commands:
+    """Stands in for our commands: remembers them, and answers what they would."""
+
+    def __init__(self):
+        self.seen = []
+        self.fails_at = None
+
+    def __call__(self, command):
+        self.seen.append(list(command))
+        if self.fails_at == len(self.seen):
+            raise compare.CommandFailed("stopped", 75)
+        if command[0] == "ssl-eval":
+            number = len(self.seen)
+            return {
+                "metrics": {"knn_5": 50.0 + number, "knn_5_ci": [49.0, 52.0]},
+                "protocol": {"headline": "knn_5"},
+                "baselines": {"random_init": {"knn_5": 20.0, "knn_5_ci": [19.0, 21.0]}, "majority": 10.0},
+            }
+        return {"seconds": 90.0, "images_seen": 6400, "metrics": {"loss": 1.0}}
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    commands = Commands()
+    monkeypatch.setattr(compare, "_run", commands)
+    return commands
+
+
+def test_rows_share_settings_and_use_earlier_runs(spec, tmp_path):
+    runs = trainings(read_comparison(str(spec)), tmp_path)
+    assert list(runs) == ["codes", "blocks", "random"]
+    assert runs["codes"][1] == {"method": "dvae", "train.steps": "5"}
+    assert runs["blocks"][1] == {
+        "method": "beit",
+        "tokenizer.checkpoint": str(tmp_path / "codes"),
+        "masker.ratio": "0.4",
+        "masker": "block",
+    }
+
+
+def test_each_row_is_trained_and_evaluated_by_the_commands_in_the_table(spec, tmp_path, commands):
+    assert main(["compare", str(spec), "--out", str(tmp_path / "out"), "--data", "images", "train.steps=2"]) == 0
+    programs = [command[0] for command in commands.seen]
+    assert programs == ["ssl-train", "ssl-train", "ssl-eval", "ssl-train", "ssl-eval"]
+    codes = str(tmp_path / "out" / "codes")
+    assert commands.seen[0] == [
+        "ssl-train", "method=dvae", "train.steps=2", "--data", "images", "--out", codes,
+    ]  # fmt: skip
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "| blocks | 6,400 | 1.5 min | 53.0 [49.0, 52.0] |" in table
+    assert "| random init | - | - | 20.0 [19.0, 21.0] |" in table
+    assert table.count("random init") == 1  # both rows measured the same
+    assert "ssl-train method=beit" in table
+    values = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert [row["name"] for row in values["rows"]] == ["codes", "blocks", "random"]
+
+
+def test_what_is_finished_is_not_run_again_and_what_was_stopped_goes_on(spec, tmp_path, commands):
+    out = tmp_path / "out"
+    commands.fails_at = 4  # while the second row trains
+    assert main(["compare", str(spec), "--out", str(out)]) == 75
+    (out / "random").mkdir()  # the run that was stopped has left its folder
+    assert main(["compare", str(spec), "--out", str(out)]) == 0
+    assert [command[:3] for command in commands.seen[4:]] == [
+        ["ssl-train", "--resume", str(out / "random")],
+        ["ssl-eval", "knn", str(out / "random")],
+    ]
+    commands.seen.clear()
+    assert main(["compare", str(spec), "--out", str(out)]) == 0
+    assert commands.seen == []
+
+
+def test_a_row_of_other_settings_is_not_taken_for_this_one(spec, tmp_path, commands, capsys):
+    out = tmp_path / "out"
+    assert main(["compare", str(spec), "--out", str(out)]) == 0
+    assert main(["compare", str(spec), "--out", str(out), "train.steps=3"]) == 2
+    assert "made by another command" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rows": {"a/b": {}}}, "a row's name is a folder"),
+        ({"rows": {"a": {"settings": {"tokenizer.checkpoint": "${nothing}"}}}}, "is no earlier run"),
+        ({"row": {}}, "row: Extra inputs are not permitted"),
+        ({"rows": None}, "rows: "),
+    ],
+)
+def test_a_wrong_file_is_refused_in_a_line(change, message, tmp_path, capsys):
+    file = tmp_path / "wrong.yaml"
+    file.write_text(yaml.safe_dump({**SPEC, **change}))
+    assert main(["compare", str(file), "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_unknown_comparison_names_those_there_are(capsys):
+    assert main(["compare", "nothing"]) == 2
+    assert "targets" in capsys.readouterr().err
+    assert included_comparisons()
+    assert all(read_comparison(name).rows for name in included_comparisons())
+
+
+def test_an_unknown_subcommand_is_answered_in_a_line(capsys):
+    assert main(["compar"]) == 2
+    assert "compare" in capsys.readouterr().err
+
+
+def test_the_real_commands_fill_a_table(tmp_path):
+    """One row, by the commands themselves."""
+    small = {"backbone.width": 32, "backbone.depth": 1, "backbone.heads": 2, "dataset.images": 60, "train.steps": 2}
+    spec = {
+        "title": "one row",
+        "settings": {"method": "beit", "backbone": "vit_tiny", "runtime.threads": 1, **small},
+        "rows": {"blocks": {}},
+        "evaluate": {"knn": {"k": 5, "baselines": False}},
+    }
+    file = tmp_path / "spec.yaml"
+    file.write_text(yaml.safe_dump(spec))
+    assert main(["compare", str(file), "--out", str(tmp_path / "out")]) == 0
+    values = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert 0 <= values["rows"][0]["evaluations"]["knn"]["metrics"]["knn_5"] <= 100
+    assert values["rows"][0]["run"]["images_seen"] > 0
