@@ -1,9 +1,10 @@
-"""k-means in plain torch: the codebook of `kmeans`, and the start of the dVAE's."""
+"""k-means in plain torch: the codebook of `kmeans`, and the start of those that are trained."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 _CPU_SCORES, _GPU_SCORES = 2**20, 2**26
 """Scores of points against centroids that are held at once: on a CPU what fits into its cache."""
@@ -36,11 +37,13 @@ def sum_by_code(points: Tensor, ids: Tensor, vocab_size: int) -> Tensor:
         return sums.index_add_(0, ids, points)
     rows = _rows_at_once(points, vocab_size)
     for part, codes in zip(points.split(rows), ids.split(rows), strict=True):
-        sums += torch.nn.functional.one_hot(codes, vocab_size).T.to(points.dtype) @ part  # (V, d)
+        sums += F.one_hot(codes, vocab_size).T.to(points.dtype) @ part  # (V, d)
     return sums
 
 
-def fit_kmeans(points: Tensor, vocab_size: int, iterations: int, generator: torch.Generator) -> Tensor:
+def fit_kmeans(
+    points: Tensor, vocab_size: int, iterations: int, generator: torch.Generator, spherical: bool = False
+) -> Tensor:
     """Fits k-means (Lloyd) and returns the centroids (V, d).
 
     The first centroids are random points: k-means++ prefers outliers, which become codes that are
@@ -51,17 +54,22 @@ def fit_kmeans(points: Tensor, vocab_size: int, iterations: int, generator: torc
         vocab_size: V.
         iterations: of Lloyd's algorithm.
         generator: on the CPU; the result follows from its seed.
+        spherical: keep the centroids at unit length, so that for unit points the cosine decides.
     """
     if len(points) < vocab_size:
         points = _multiply(points, vocab_size, generator)
     start = torch.randperm(len(points), generator=generator)[:vocab_size]
     centroids = points[start.to(points.device)]  # (V, d)
+    if spherical:
+        centroids = F.normalize(centroids, dim=1)
     for _ in range(iterations):
         ids = assign(points, centroids)
         counts = torch.bincount(ids, minlength=vocab_size)[:, None]  # (V, 1)
         means = sum_by_code(points, ids, vocab_size) / counts.clamp_min(1)
         others = points[_draw(len(points), vocab_size, generator, points.device)]
         centroids = torch.where(counts > 0, means, others)  # (V, d)
+        if spherical:
+            centroids = F.normalize(centroids, dim=1)
     return centroids
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ssl_core.api import Options
 
@@ -106,3 +106,58 @@ class HogOptions(Options):
     cell: int | None = Field(None, ge=1)
     """Pixels per side of the cells that have a histogram each, a divisor of the patch; None = its largest divisor up
     to 8, as in MaskFeat."""
+
+
+PIXELS = "pixels"
+"""The teacher's name where there is none, and pixels are reconstructed."""
+
+
+class VqkdOptions(Options):
+    """Vector-quantised distillation, or a plain VQ-VAE. What is None follows from the number of training images."""
+
+    teacher: str = PIXELS
+    """What its codes learn to reconstruct: `pixels`, or the features of a trained backbone: a run folder, an exported
+    file, a checkpoint, somebody else's file, or `timm:NAME`. It must divide images into the same grid of patches."""
+    teacher_size: int | None = Field(None, ge=4)
+    """Pixels of the teacher's view, of the same crop, for which its positions are resized; None = as it was
+    trained."""
+    vocab_size: int | None = Field(None, ge=2)
+    """Codes; None = 8192 from a million training images on, 2048 from 100,000, 512 from 10,000, else 256.
+    With a checkpoint, the checkpoint's, as for the rest of its architecture."""
+    patch_size: int | None = Field(None, ge=1)
+    """Pixels of its view per token and side; None = the backbone's; without one 16 for images above 96 pixels, 8 above
+    48, else 4."""
+    width: int | None = Field(None, ge=8)
+    """D, of encoder and decoder; None = 768 from a million training images on, 384 from 100,000, else 128."""
+    depth: int | None = Field(None, ge=1)
+    """Blocks of the encoder; None = 12 from 100,000 training images on, else 4."""
+    heads: int | None = Field(None, ge=1)
+    """Attention heads of encoder and decoder; None = one for each 64 of the width."""
+    code_width: int = Field(32, ge=2)
+    """Width of a code."""
+    decoder_depth: int | None = Field(None, ge=1)
+    """Blocks of the decoder; None = 3 from a million training images on, else 1, which uses more of the codes."""
+    checkpoint: Path | None = None
+    """Run folder or exported file of a trained one; None = train it on the same images first."""
+
+    @field_validator("teacher")
+    @classmethod
+    def _absolute(cls, teacher: str) -> str:
+        """Makes a path absolute, so that the run can be resumed from elsewhere."""
+        path = Path(teacher).expanduser()
+        return str(path.absolute()) if teacher != PIXELS and path.exists() else teacher
+
+
+class VqkdTrainingOptions(Options):
+    """How codes and encoder follow each other. The defaults are BEiT v2's, besides the revival of dead codes."""
+
+    commitment: float = Field(1.0, ge=0)
+    """Weight of the encoder's distance from its codes."""
+    decay: float = Field(0.99, ge=0, lt=1)
+    """Share of a code that stays at each update; the rest is the mean of what it stood for."""
+    kmeans_start: bool = True
+    """Start the codes from k-means on the first batch's encodings."""
+    restart_dead: bool = True
+    """Move codes that are hardly used to encodings of the current batch."""
+    restart_every: int = Field(25, ge=1)
+    """Updates between two restarts; none happen in the last fifth of a run."""

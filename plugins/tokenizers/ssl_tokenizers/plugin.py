@@ -10,10 +10,15 @@ from ssl_tokenizers.options import (
     HogOptions,
     KMeansOptions,
     PixelOptions,
+    VqkdOptions,
+    VqkdTrainingOptions,
 )
 from ssl_tokenizers.recipes import DVAE_RECIPES, DVAE_SETTINGS
+from ssl_tokenizers.vqkd_recipes import VQKD_RECIPES, VQKD_SETTINGS
 
 _DALLE = "DALL-E (Ramesh et al. 2021), arXiv 2102.12092, appendix A"
+_BEIT_V2 = "BEiT v2 (Peng et al. 2022), arXiv 2208.06366"
+_VQ_VAE = "VQ-VAE (van den Oord et al. 2017), arXiv 1711.00937"
 
 
 @hookimpl
@@ -42,6 +47,14 @@ def register_tokenizers() -> list[Component]:
             target="ssl_tokenizers.dalle:DalleTokenizer",
             options=DalleOptions,
             references=(_DALLE, "BEiT (Bao et al. 2021), arXiv 2106.08254"),
+        ),
+        Component(
+            kind="tokenizer",
+            name="vqkd",
+            summary="a VQ-VAE or VQ-KD trained on the same images: its codes stand for pixels or a teacher's features",
+            target="ssl_tokenizers.vqkd:VqkdTokenizer",
+            options=VqkdOptions,
+            references=(_BEIT_V2, _VQ_VAE),
         ),
     ]
 
@@ -88,5 +101,16 @@ def register_methods() -> list[Component]:
             slots={"tokenizer": "tokenizers:dvae", "transform": "core:augment"},
             settings=DVAE_SETTINGS,
             recipes=DVAE_RECIPES,
+        ),
+        Component(
+            kind="method",
+            name="vqkd",
+            summary="trains the tokenizer 'vqkd' by itself; reuse it with tokenizer.checkpoint=RUN",
+            target="ssl_tokenizers.vqkd_method:VqkdTraining",
+            options=VqkdTrainingOptions,
+            references=(_BEIT_V2, _VQ_VAE),
+            slots={"tokenizer": "tokenizers:vqkd", "transform": "core:augment"},
+            settings=VQKD_SETTINGS,
+            recipes=VQKD_RECIPES,
         ),
     ]
