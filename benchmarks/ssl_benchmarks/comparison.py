@@ -1,0 +1,126 @@
+"""A comparison as data: which runs, trained how, evaluated how."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from ssl_core.api import ConfigError, Options, UsageError
+
+_REFERENCE = re.compile(r"\$\{([^}]*)\}")
+
+
+class Row(Options):
+    """One line of the table."""
+
+    settings: Mapping[str, Any] = {}
+    """Of this row alone, `slot: name` and `part.key: value`, over those of the comparison."""
+    evaluate: Mapping[str, Mapping[str, Any]] = {}
+    """Evaluator -> its settings, over those of the comparison."""
+
+
+class Comparison(Options):
+    """Runs that differ in what is compared and in nothing else."""
+
+    title: str
+    """What is compared."""
+    data: str | None = None
+    """Images of every row, as `--data`; the command line goes over it."""
+    prepare: Mapping[str, Mapping[str, Any]] = {}
+    """Name -> settings of a run that the rows need first, a tokenizer say. It is not evaluated."""
+    settings: Mapping[str, Any] = {}
+    """Of every row, `slot: name` and `part.key: value`."""
+    rows: Mapping[str, Row]
+    """Name -> row, in the order in which they are run. `${name}` is the folder of a prepared run or an earlier row."""
+    evaluate: Mapping[str, Mapping[str, Any]] = {}
+    """Evaluator -> its settings."""
+
+
+def read_comparison(what: str) -> Comparison:
+    """Reads a comparison from a YAML file, or one that comes with the package by its name.
+
+    Raises:
+        UsageError: neither a file nor a name.
+        ConfigError: a wrong file.
+    """
+    path = Path(what)
+    if not path.is_file():
+        included = included_comparisons()
+        if what not in included:
+            raise UsageError(f"'{what}': no such file, and no comparison of that name. There is {', '.join(included)}")
+        path = Path(str(files("ssl_benchmarks") / "comparisons" / f"{what}.yaml"))
+    try:
+        values = yaml.safe_load(path.read_text())
+        comparison = Comparison.model_validate(values)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: no YAML: {' '.join(str(error).split())}"]) from None
+    except ValidationError as error:
+        lines = [f"{path}: {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        raise ConfigError(lines) from None
+    _check_references(comparison, path)
+    return comparison
+
+
+def included_comparisons() -> list[str]:
+    """Returns the names of the comparisons that come with the package."""
+    folder = files("ssl_benchmarks") / "comparisons"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def trainings(comparison: Comparison, out: Path) -> dict[str, tuple[Path, dict[str, str]]]:
+    """Returns name -> (run folder, settings as text) of the prepared runs and the rows, in their order."""
+    own = {**comparison.prepare}
+    own |= {name: {**comparison.settings, **row.settings} for name, row in comparison.rows.items()}
+    return {
+        name: (
+            out / name,
+            {key: _REFERENCE.sub(lambda found: str(out / found[1]), _text(value)) for key, value in settings.items()},
+        )
+        for name, settings in own.items()
+    }
+
+
+def evaluations(comparison: Comparison, name: str) -> dict[str, dict[str, str]]:
+    """Returns evaluator -> settings as text, of a row."""
+    own = comparison.rows[name].evaluate
+    return {
+        evaluator: {
+            key: _text(value)
+            for key, value in {**comparison.evaluate.get(evaluator, {}), **own.get(evaluator, {})}.items()
+        }
+        for evaluator in dict.fromkeys([*comparison.evaluate, *own])
+    }
+
+
+def _check_references(comparison: Comparison, path: Path) -> None:
+    problems = []
+    before: list[str] = []
+    runs = {**comparison.prepare, **{name: row.settings for name, row in comparison.rows.items()}}
+    for name, settings in runs.items():
+        if not re.fullmatch(r"[\w.+-]+", name):
+            problems.append(f"{path}: {name}: a row's name is a folder; use letters, digits and - _ . +")
+        for value in settings.values():
+            problems += [
+                f"{path}: {name}: ${{{used}}} is no earlier run; those are {', '.join(before) or 'none'}"
+                for used in _REFERENCE.findall(str(value))
+                if used not in before
+            ]
+        before.append(name)
+    if problems:
+        raise ConfigError(problems)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "[" + ", ".join(_text(item) for item in value) + "]"
+    return str(value)
