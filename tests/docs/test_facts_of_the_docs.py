@@ -6,7 +6,7 @@ import inspect
 import re
 
 import pytest
-from documents import DOCUMENTS, ROOT, anchors, code_spans, links, prose, table_after
+from documents import DOCUMENTS, ROOT, anchors, blocks, code_spans, links, prose, table_after
 
 from ssl_core.cli import console
 from ssl_core.config.sections import SECTIONS, GeneralOptions, TokenizerTrainOptions
@@ -93,6 +93,14 @@ def test_the_run_folder_is_documented(tmp_path):
     }
     documented = {name.partition("/")[0] for name in documented}
     assert {path.name for name, path in vars(RunFolder(tmp_path)).items() if name != "path"} <= documented
+
+
+def test_ci_installs_what_the_readme_says():
+    commands = next(block.text for block in blocks(ROOT / "README.md") if "pytest" in block.text).strip().split(" && ")
+    installs = [command.removeprefix("pip install ") for command in commands if command.startswith("pip install ")]
+    assert len(installs) == len(commands) - 1
+    script = (ROOT / ".ci/run").read_text()
+    assert [install for install in installs if install not in script] == []
 
 
 def test_results_can_be_filled_in():
