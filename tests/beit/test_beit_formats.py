@@ -212,7 +212,9 @@ def test_what_is_no_beit_of_ours_is_said_in_one_line(name, shape, expected, tmp_
 
 def test_a_file_for_another_size_and_for_fine_tuning(tmp_path):
     file = _write(tmp_path / "a.pth", _pretraining_state(_reference(**KINDS["beit+"])))
-    backbone = load(file, image_size=64, options={"pool": "mean", "rel_pos_bias": "per_block"})
+    backbone = load(file, image_size=64, options={"pool": "mean"})
+    assert backbone.rel_pos_bias is None
+    assert backbone.blocks[1].attn.relative_position_bias_table.shape == (228, 4)
     assert backbone.built_grid == (8, 8)
     assert torch.equal(backbone.fc_norm.bias, torch.zeros(32))
     found = backbone(_images(64))

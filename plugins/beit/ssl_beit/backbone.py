@@ -44,8 +44,8 @@ class BeitVit(Backbone):
     """A ViT with a CLS token. Parameters are named as in Microsoft's checkpoints.
 
     `beit+` has one relative-position bias for all blocks, and LayerScale; `plain` has absolute
-    positions and neither. With `rel_pos_bias=per_block` and `pool=mean` it is the model that
-    BEiT's fine-tuning makes of either. All start as in BEiT's pre-training: weights normal and cut off
+    positions and neither. With `pool=mean` it is the model that BEiT's
+    fine-tuning makes of either. All start as in BEiT's pre-training: weights normal and cut off
     at one standard deviation, biases 0, and the last layer of each residual branch of block l (from 1)
     divided by sqrt(2 l).
 
@@ -68,9 +68,11 @@ class BeitVit(Backbone):
             )
         self.built_grid = patch_grid(context.image_size, self.patch_size)
         plain = options.variant == "plain"
-        kind = options.rel_pos_bias if options.rel_pos_bias != "auto" else "none" if plain else "shared"
+        kind = options.rel_pos_bias
+        if kind == "auto":
+            kind = "none" if plain else "per_block" if options.pool == "mean" else "shared"
         absolute = plain if options.abs_pos_emb is None else options.abs_pos_emb
-        can = {"cls": options.pool == "cls", "drop_tokens": kind == "none"}
+        can = {"cls": options.pool == "cls", "pooled": options.pool == "mean", "drop_tokens": kind == "none"}
         self.provides = frozenset(name for name, possible in can.items() if possible)
 
         tokens = self.built_grid[0] * self.built_grid[1] + self.num_prefix

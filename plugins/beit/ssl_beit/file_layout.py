@@ -61,13 +61,15 @@ def beit_spec(
         init_values = 0.0
     elif not init_values:
         init_values = 0.1 if depth < SIZES["vit_large"][1] else 1e-5
+    pool = "mean" if any(name.startswith("fc_norm.") for name in state) else "cls"
     sizes = (width, depth, heads)
     options = {
         "model": next((name for name, known in SIZES.items() if known[:3] == sizes), "vit_base"),
         "variant": "plain" if kind == "none" else "beit+",
-        "rel_pos_bias": kind,
+        # Left open where the variant says it: then `pool=mean` alone makes of it what BEiT fine-tunes.
+        "rel_pos_bias": "auto" if kind == "none" or (kind == "shared" and pool == "cls") else kind,
         "abs_pos_emb": "pos_embed" in state,
-        "pool": "mean" if any(name.startswith("fc_norm.") for name in state) else "cls",
+        "pool": pool,
         "patch_size": patch_size,
         "width": width,
         "depth": depth,

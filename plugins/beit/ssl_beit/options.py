@@ -36,7 +36,7 @@ class BeitVitOptions(Options):
     positions only, as in the paper's main tables."""
     rel_pos_bias: Literal["auto", "shared", "per_block", "none"] = "auto"
     """Relative-position bias: one table shared by all blocks (pre-training), one in each block
-    (fine-tuning), or none; auto = as `variant` says."""
+    (fine-tuning), or none; auto = none in `plain`, else one in each block with `pool=mean` and a shared one without."""
     abs_pos_emb: bool | None = None
     """Absolute positions, added to the tokens; None = as `variant` says."""
     pool: Literal["cls", "mean"] = "cls"
