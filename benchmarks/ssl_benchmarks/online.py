@@ -106,7 +106,8 @@ class OnlineMonitor(TrainingHook):
         self._spent += now - started
         self._history[progress.step] = found
         self._run.log({**found.values(), "seconds": now - started})
-        self._run.say(f"monitor   {self._line(found)}")
+        if progress.step < progress.total_steps:  # the verdict is about to follow
+            self._run.say(f"monitor   {self._line(found)}")
 
     def _measure(self, backbone: Backbone, images: ProbeImages, step: int, wanted: int) -> Evaluation:
         features = self._embed(backbone, images.pixels)

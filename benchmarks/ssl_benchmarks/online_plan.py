@@ -10,8 +10,9 @@ from ssl_core.api import Progress
 FEWEST_IMAGES = 50
 """Below so many images none of the numbers means anything."""
 _MOST_POINTS = 10
-_COST_OF_TRAINING = 3
-"""What an image costs a training step, in images that are only embedded: forward and backward against forward."""
+_COST_OF_TRAINING = 2
+"""What an image costs a training step, in images that are only embedded: cautious, forward and backward are three
+times a forward pass, but an image is also decoded, and its neighbours are searched."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ssl_core.contracts.backbone import Backbone
     from ssl_core.contracts.head import Head
+    from ssl_core.contracts.hooks import RunAccess
     from ssl_core.contracts.masker import Grid, Masker
     from ssl_core.contracts.target import TargetSource
     from ssl_core.plugins.registry import Registry
@@ -26,11 +27,14 @@ class BuildContext:
         channels: C, of the images.
         mean, std: how the method normalises pixels in [0, 1].
         train_images: number of training images; 0 when unknown (a part that is loaded, not trained).
+        classes: names of the training images' classes, by label; None = unlabelled, or unknown. Only
+            supervised methods may read it.
         seed: of the run.
         parts: slot name -> part, as far as they are built.
         registry: where further parts are found by name (an evaluator builds untrained backbones and
             starts trainings); None = the installed plugins.
         names: slot name -> the part's name as a person would write it, for messages.
+        run: what the engine lends to a monitor; None for every other part.
     """
 
     image_size: int = 224
@@ -38,10 +42,12 @@ class BuildContext:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     train_images: int = 0
+    classes: tuple[str, ...] | None = None
     seed: int = 0
     parts: Mapping[str, Any] = field(default_factory=dict)
     registry: Registry | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    run: RunAccess | None = None
 
     @property
     def backbone(self) -> Backbone:
