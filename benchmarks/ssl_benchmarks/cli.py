@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ssl_benchmarks.help import help_text
+from ssl_benchmarks.protocols import SharedOptions, choose_protocol
 from ssl_core.api import CheckpointError, Options, Parser, Registry, UsageError, run_command, validate_options
 
-_DATASET = "dataset."
-"""Start of the settings that go to the data set and not to the evaluator."""
+_DATASET, _BACKBONE = "dataset.", "backbone."
+"""Starts of the settings that go to the data set and to the backbone, and not to the evaluator."""
+_TIMM = "timm:"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,13 +40,13 @@ def eval_command(arguments: Sequence[str]) -> Mapping[str, Any]:
         print(text)
         return {"help": text}
     _, settings = parser.parse_with_settings(rest)
-    data_settings = {key: value for key, value in settings.items() if key.startswith(_DATASET)}
-    own = {key: value for key, value in settings.items() if key not in data_settings}
-    options = validate_options(match.component.options, own)
+    data_settings, backbone_options, shared, own = _sorted(settings, match.component.options)
+    protocol = choose_protocol(match.component, shared.protocol, own)
+    options = validate_options(match.component.options, protocol.settings)
     if len(words) < 2:
-        raise UsageError(f"ssl-eval {words[0]}: of what? Give a run folder or a checkpoint of it")
+        raise UsageError(f"ssl-eval {words[0]}: of what? Give a run folder, a checkpoint, or timm:NAME")
     checkpoint = Path(words[1])
-    if not checkpoint.exists():
+    if not checkpoint.exists() and not words[1].startswith(_TIMM):
         raise CheckpointError(f"{checkpoint}: no such run folder or checkpoint file")
     run = _run_folder(checkpoint)
     folder = flags.out or (None if run is None else run / "eval")
@@ -55,31 +57,68 @@ def eval_command(arguments: Sequence[str]) -> Mapping[str, Any]:
     from ssl_benchmarks.report import show, store
 
     started = time.monotonic()
-    result = _evaluate(match.component.load(), options, registry, checkpoint, flags.data, data_settings, folder)
+    backbone = _load(words[1], registry, shared.image_size, backbone_options)
+    result = _evaluate(match.component.load(), options, registry, backbone, flags.data, data_settings, folder)
+    if "protocol" not in match.component.options.model_fields:
+        result["protocol"] = {"name": protocol.name, "changed": list(protocol.changed), **result["protocol"]}
+    source = backbone.spec.source
+    if run == checkpoint and source is not None and source.is_dir():
+        note = f"the run has no exported backbone yet: these are the weights of {source.name}"
+        result["notes"] = [*result.get("notes", ()), note]
+    result["checkpoint"] = words[1]
     result["seconds"] = round(time.monotonic() - started, 1)
     # Stored first, so that nothing that goes wrong with the screen can lose it.
     file = None if folder is None else store(result, folder, (flags.out or folder.parent) / "report.md")
     show(result, Console())
     if file is not None:
         print(f"stored: {file}")
+    else:
+        print("not stored: what was evaluated is no run folder; --out DIR keeps the result")
     registry.hook.evaluated(checkpoint=checkpoint, result=result)
     return result
+
+
+def _sorted(
+    settings: Mapping[str, str], options: type[Options]
+) -> tuple[dict[str, str], dict[str, str], SharedOptions, dict[str, str]]:
+    """Returns the settings of the data set, those of the backbone, the shared ones, and the evaluator's own.
+
+    The data set's keep their start, the backbone's are without it.
+    """
+    data = {key: value for key, value in settings.items() if key.startswith(_DATASET)}
+    backbone = {key.removeprefix(_BACKBONE): value for key, value in settings.items() if key.startswith(_BACKBONE)}
+    rest = {key: value for key, value in settings.items() if not key.startswith((_DATASET, _BACKBONE))}
+    names = SharedOptions.model_fields.keys() - options.model_fields.keys()
+    shared = validate_options(SharedOptions, {key: value for key, value in rest.items() if key in names})
+    return data, backbone, shared, {key: value for key, value in rest.items() if key not in names}
+
+
+def _load(what: str, registry: Registry, image_size: int | None, options: Mapping[str, str]) -> Any:
+    from ssl_core.api import load
+
+    try:
+        return load(what, registry, image_size=image_size, options=options)
+    except CheckpointError:
+        raise
+    except UsageError as error:
+        # What a run calls data.image_size has no section here.
+        raise UsageError(str(error).replace("data.image_size", "image_size")) from None
 
 
 def _evaluate(
     evaluator: Any,
     options: Options,
     registry: Registry,
-    checkpoint: Path,
+    backbone: Any,
     data: str | None,
     data_settings: Mapping[str, str],
     folder: Path | None,
 ) -> dict[str, Any]:
-    from ssl_core.api import BuildContext, load, open_source
+    from ssl_core.api import BuildContext, open_source
 
-    backbone = load(checkpoint, registry)
     spec = backbone.spec
-    assert spec is not None  # `load` sets it
+    if data is None and spec.data is None:
+        raise UsageError("--data: these weights do not say what they were trained on; give a folder or a data set")
     if data is None:
         source = open_source(spec.data, registry, {**spec.data_settings, **data_settings})
     else:
@@ -88,18 +127,17 @@ def _evaluate(
         _make_writable(folder)
     context = BuildContext(image_size=spec.image_size, mean=spec.mean, std=spec.std, registry=registry)
     result = evaluator(options, context).run(backbone, source, folder)
-    if _run_folder(checkpoint) == checkpoint and spec.source is not None and spec.source.is_dir():
-        note = f"the run has no exported backbone yet: these are the weights of {spec.source.name}"
-        result["notes"] = [*result.get("notes", ()), note]
-    return {**result, "checkpoint": str(checkpoint), "data": data or source.describe()}
+    built = {"component": spec.component, "options": dict(spec.options), "image_size": spec.image_size}
+    normalised = {"mean": list(spec.mean), "std": list(spec.std)}
+    return {**result, "backbone": {**built, **normalised}, "data": data or source.describe()}
 
 
 def _run_folder(checkpoint: Path) -> Path | None:
-    """Returns the run that a folder is, or that it is a checkpoint of; None for a file."""
-    if not checkpoint.is_dir():
-        return None
+    """Returns the run that a folder is, or that it is a checkpoint of; None for everything else."""
     # A result does not belong into a checkpoint: the run deletes old ones.
-    return checkpoint.absolute().parents[1] if (checkpoint / "manifest.json").is_file() else checkpoint
+    if (checkpoint / "manifest.json").is_file():
+        return checkpoint.absolute().parents[1]
+    return checkpoint if any((checkpoint / name).is_dir() for name in ("export", "checkpoints")) else None
 
 
 def _make_writable(folder: Path) -> None:

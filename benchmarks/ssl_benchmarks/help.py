@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ssl_benchmarks.protocols import SharedOptions
 from ssl_core.api import Component, Parser, Registry, format_rows, option_rows
 
 _WIDTH = 110
@@ -19,7 +20,8 @@ def help_text(parser: Parser, registry: Registry, evaluator: Component | None) -
     lines = [
         f"usage: ssl-eval {name} CKPT [--data PATH_OR_NAME] [flags] [key=value ...]",
         "",
-        "Puts a number on a trained backbone. CKPT is a run folder, or the backbone.safetensors of its export/.",
+        "Puts a number on a trained backbone. CKPT is a run folder, an export or a checkpoint; a safetensors or torch",
+        "file or a Hugging Face folder of another project; or timm:NAME, weights that timm fetches.",
         "",
     ]
     if evaluator is None:
@@ -28,9 +30,20 @@ def help_text(parser: Parser, registry: Registry, evaluator: Component | None) -
             lines.append(f"  {match.component.name:<22} {match.component.summary}")
     else:
         lines += [f"{name}: {evaluator.summary}", *(f"  {reference}" for reference in evaluator.references), ""]
-        lines += ["options:", *format_rows(option_rows(evaluator.options, ""), _WIDTH)]
+        lines += ["options:", *format_rows(_rows(evaluator), _WIDTH)]
+        lines += ["  backbone.OPTION=VALUE   rebuilds the backbone with another option, as backbone.heads=6"]
+        lines += ["  dataset.OPTION=VALUE    sets an option of the data set"]
+        if evaluator.recipes:
+            lines += ["", "protocols (protocol=NAME):"]
+            lines += [f"  {recipe.name:<14} {recipe.summary}" for recipe in evaluator.recipes]
     lines += ["", "flags:"]
     for action in parser.flags():
         flag = f"{action.option_strings[0]} {action.metavar or ''}"
         lines.append(f"  {flag:<22} {action.help}")
     return "\n".join(lines)
+
+
+def _rows(evaluator: Component) -> list:
+    """Returns the rows of the evaluator's options, then those that every evaluator takes."""
+    own = option_rows(evaluator.options, "")
+    return [*own, *(row for row in option_rows(SharedOptions, "") if row.name not in {taken.name for taken in own})]

@@ -16,16 +16,31 @@ from rich.table import Table
 def show(result: Mapping[str, Any], console: Console) -> None:
     """Prints metrics and baselines side by side, with what has to be known to read them.
 
-    Works for any evaluator: `metrics` maps names to numbers, `NAME_ci` to an interval; a baseline is
-    a number or a mapping like `metrics`; each of the `tables`, if there are any, has a `title`, the names of its
-    `columns`, and `rows` of as many texts and numbers.
+    Works for any evaluator: `metrics` maps names to numbers, `NAME_ci` to an interval, and is empty where files
+    are all there is; a baseline is a number or a mapping like `metrics`; each of the `tables`, if there are any, has
+    a `title`, the names of its `columns`, and `rows` of as many texts and numbers; `files`, if there are any, are
+    paths.
     """
+    title = f"{_name(result)} of {result['checkpoint']} on {result['data']}{_unit(result)}"
+    if result["metrics"]:
+        _show_metrics(result, title, console)
+    else:
+        console.print(title, markup=False, highlight=False, soft_wrap=True)
+    for sheet in result.get("tables", ()):
+        _show_sheet(sheet, console)
+    for name, found in result.get("baselines", {}).items():
+        if not isinstance(found, Mapping):
+            console.print(f"{name.replace('_', ' ')}: {_number(found)}")
+    for file in result.get("files", ()):
+        console.print(f"written: {file}", markup=False, highlight=False, soft_wrap=True)
+    for note in result.get("notes", ()):
+        console.print(f"note: {note}", markup=False, highlight=False)
+
+
+def _show_metrics(result: Mapping[str, Any], title: str, console: Console) -> None:
     metrics, protocol = result["metrics"], result["protocol"]
-    columns = {
-        "model": metrics,
-        **{name: found for name, found in result["baselines"].items() if isinstance(found, Mapping)},
-    }
-    title = f"{result['evaluator']} of {result['checkpoint']} on {result['data']} ({protocol.get('unit', '')})"
+    baselines = result.get("baselines", {})
+    columns = {"model": metrics, **{name: found for name, found in baselines.items() if isinstance(found, Mapping)}}
     table = Table(title=escape(title))
     table.add_column("")
     for name in columns:
@@ -35,13 +50,6 @@ def show(result: Mapping[str, Any], console: Console) -> None:
             style = "bold" if metric == protocol.get("headline") else None
             table.add_row(metric, *(_cell(found, metric) for found in columns.values()), style=style)
     console.print(table)
-    for sheet in result.get("tables", ()):
-        _show_sheet(sheet, console)
-    for name, found in result["baselines"].items():
-        if not isinstance(found, Mapping):
-            console.print(f"{name.replace('_', ' ')}: {_number(found)}")
-    for note in result.get("notes", ()):
-        console.print(f"note: {note}", markup=False, highlight=False)
 
 
 def _show_sheet(sheet: Mapping[str, Any], console: Console) -> None:
@@ -79,14 +87,29 @@ def store(result: Mapping[str, Any], out: Path, report: Path) -> Path:
 
 
 def summary_line(result: Mapping[str, Any]) -> str:
-    """Returns the headline beside its baselines, in one line."""
-    protocol, metrics = result["protocol"], result["metrics"]
-    headline = protocol.get("headline") or next(iter(metrics))
+    """Returns the headline beside its baselines, or the files that were written, in one line."""
+    metrics = result["metrics"]
+    if not metrics:
+        return f"{_name(result)} on {result['data']}: {', '.join(map(str, result.get('files', ()))) or 'no numbers'}"
+    headline = result["protocol"].get("headline") or next(iter(metrics))
     parts = [f"{headline} {_cell(metrics, headline)}"]
-    for name, found in result["baselines"].items():
+    for name, found in result.get("baselines", {}).items():
         value = _cell(found, headline) if isinstance(found, Mapping) else _number(found)
         parts.append(f"{name.replace('_', ' ')} {value}")
-    return f"{result['evaluator']} on {result['data']}: {', '.join(parts)} ({protocol.get('unit', '')})"
+    return f"{_name(result)} on {result['data']}: {', '.join(parts)}{_unit(result)}"
+
+
+def _name(result: Mapping[str, Any]) -> str:
+    """Returns the evaluator, with its protocol where one was named: `knn, protocol dino`."""
+    protocol = result["protocol"]
+    if not protocol.get("name"):
+        return result["evaluator"]
+    return f"{result['evaluator']}, protocol {protocol['name']}{' changed' if protocol.get('changed') else ''}"
+
+
+def _unit(result: Mapping[str, Any]) -> str:
+    unit = result["protocol"].get("unit")
+    return f" ({unit})" if unit else ""
 
 
 def _cell(found: Mapping[str, Any], metric: str) -> str:

@@ -100,7 +100,8 @@ class Component:
             method's defaults (if the method has such a slot, no person has filled it, and what
             fills it lacks a capability that `requires` asks of that slot, or `requires` asks none).
         settings: methods only: the preset, dotted option -> value.
-        recipes: methods only.
+        recipes: of a method. Of an evaluator: its named protocols, options without a section, of which
+            `protocol=NAME` chooses one; `when` is not asked.
         api_version: of the contracts it was written for.
     """
 
