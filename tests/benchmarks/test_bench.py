@@ -1,0 +1,44 @@
+"""Speed is measured side by side, and printed as a ratio against a named baseline."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from ssl_benchmarks import bench_tokenizer
+from ssl_benchmarks.bench_cli import main
+from ssl_benchmarks.timing import row, time_ratio
+
+
+def test_a_ratio_is_that_of_the_times():
+    ratio, spread = time_ratio(lambda: time.sleep(0.04), lambda: time.sleep(0.02), repeats=5)
+    assert ratio == pytest.approx(2, rel=0.25)
+    assert spread < 0.5
+
+
+def test_cpu_time_does_not_see_waiting():
+    def work():
+        return sum(range(300_000))
+
+    def work_and_wait():
+        time.sleep(0.05)
+        return work()
+
+    assert time_ratio(work_and_wait, work, repeats=5)[0] > 2
+    assert time_ratio(work_and_wait, work, repeats=5, clock="cpu")[0] < 2
+
+
+def test_a_goal_is_met_or_missed():
+    assert row("a", "b", 1.04, 0.01, goal=1.05)["met"] is True
+    assert row("a", "b", 1.06, 0.01, goal=1.05)["met"] is False
+    assert row("a", "b", 1.06, 0.01)["met"] is None
+
+
+def test_the_tokenizers_share_of_a_step_is_printed(monkeypatch, capsys):
+    monkeypatch.setattr(bench_tokenizer, "_TOKENIZERS", {"kmeans": {"vocab_size": 16}})
+    assert main(["tokenizer", "--image-size", "32", "--batch-size", "2", "--repeats", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["rows"]
+    assert [line["name"] for line in found] == ["step with tokenizer kmeans"]
+    assert {"baseline", "ratio", "spread", "goal", "met", "share_of_step"} <= found[0].keys()
