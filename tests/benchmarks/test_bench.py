@@ -23,11 +23,11 @@ def test_cpu_time_does_not_see_waiting():
         return sum(range(300_000))
 
     def work_and_wait():
-        time.sleep(0.05)
+        time.sleep(0.3)
         return work()
 
-    assert time_ratio(work_and_wait, work, repeats=5)[0] > 2
-    assert time_ratio(work_and_wait, work, repeats=5, clock="cpu")[0] < 2
+    assert time_ratio(work_and_wait, work, repeats=3)[0] > 2
+    assert time_ratio(work_and_wait, work, repeats=3, clock="cpu")[0] < 2
 
 
 def test_a_goal_is_met_or_missed():
