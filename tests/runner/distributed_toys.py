@@ -1,4 +1,4 @@
-"""Run by torchrun in `test_distributed.py`: each toy method under DDP and under FSDP2."""
+"""Run by torchrun in `test_distributed.py`: each toy method, and VQ-KD, under DDP and under FSDP2."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from toy_runs import toy_registry, train
+from toy_runs import SMALL_VQKD, toy_registry, train
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     registry = toy_registry()
     # The DINO's centre follows each micro-batch, so only without accumulation is it that of one process.
-    for method, micro_batch_size in (("toy-mae", 2), ("toy-dino", 4)):
+    for method, micro_batch_size, small in (("toy-mae", 2, {}), ("toy-dino", 4, {}), ("vqkd", 2, SMALL_VQKD)):
         for kind in ("ddp", "fsdp2"):
-            options = {"runtime__distributed": kind, "train__micro_batch_size": micro_batch_size}
+            options = {"runtime__distributed": kind, "train__micro_batch_size": micro_batch_size, **small}
             train(method, folder / f"{method}-{kind}", registry, **options)

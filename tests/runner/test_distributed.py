@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from toy_runs import losses, train
+from toy_runs import SMALL_VQKD, losses, train
 
 
 @pytest.fixture(scope="module")
@@ -20,13 +20,13 @@ def runs(tmp_path_factory) -> Path:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run([*command, str(folder)], capture_output=True, text=True, env=environment, timeout=240)
     assert result.returncode == 0, result.stderr[-4000:]
-    for method in ("toy-mae", "toy-dino"):
-        train(method, folder / method)
+    for method, options in (("toy-mae", {}), ("toy-dino", {}), ("vqkd", SMALL_VQKD)):
+        train(method, folder / method, **options)
     return folder
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
-@pytest.mark.parametrize("method", ["toy-mae", "toy-dino"])
+@pytest.mark.parametrize("method", ["toy-mae", "toy-dino", "vqkd"])
 def test_two_processes_follow_the_losses_of_one(runs, method, kind):
     assert losses(runs / f"{method}-{kind}") == pytest.approx(losses(runs / method), rel=1e-4)
 
@@ -40,3 +40,12 @@ def test_the_export_is_whole_and_nearly_the_same(runs, method, kind):
     for name, tensor in one.items():
         # On average: Adam makes steps of full size out of gradients that are zero up to rounding (a key's bias).
         assert (tensor - two[name]).abs().mean() < 1e-4, name
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
+def test_the_codebook_is_that_of_one_process(runs, kind):
+    """Its start, its averages and the codes that were revived, though each process sees half of a batch."""
+    one, two = (load_file(runs / run / "export" / "tokenizer.safetensors") for run in ("vqkd", f"vqkd-{kind}"))
+    assert one.keys() == two.keys()
+    difference = (one["quantizer.codebook"] - two["quantizer.codebook"]).abs().max()
+    assert difference < 1e-4

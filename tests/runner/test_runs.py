@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy_runs import losses, toy_registry, train
+from toy_runs import SMALL_VQKD, losses, toy_registry, train
 
 import ssl_core
 from ssl_core.contracts.hooks import TrainingHook
@@ -29,6 +29,7 @@ METHODS = {
     "beit pixel": SMALL_BEIT,
     "beit hog": SMALL_BEIT,
     "dvae": {"tokenizer__vocab_size": 8, "tokenizer__hidden": 8, "tokenizer__blocks": 1, "optim__warmup_steps": 2},
+    "vqkd": SMALL_VQKD,
 }
 """Name, perhaps with that of a target -> options that make it small."""
 

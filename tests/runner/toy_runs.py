@@ -21,6 +21,17 @@ SETTINGS = {
     "optim.lr": 1e-3,
 }
 
+SMALL_VQKD = {
+    "tokenizer__vocab_size": 8,
+    "tokenizer__patch_size": 8,
+    "tokenizer__width": 16,
+    "tokenizer__depth": 1,
+    "tokenizer__heads": 2,
+    "tokenizer__code_width": 8,
+    "method__restart_every": 2,
+    "optim__warmup_steps": 2,
+}
+
 
 def toy_registry() -> Registry:
     """Returns the installed plugins and the toys."""
@@ -33,10 +44,11 @@ def train(method: str, out: Path, registry: Registry | None = None, **options):
     Args:
         method: its name, perhaps with that of a target: `beit pixel`.
     """
-    keywords = {name: options.pop(name) for name in ("hooks", "overwrite") if name in options}
+    keywords = {name: options.pop(name) for name in ("hooks", "overwrite", "init_from") if name in options}
     settings = {**SETTINGS, "train.steps": 6, **{name.replace("__", "."): value for name, value in options.items()}}
-    name, *target = method.split()
-    keywords |= dict(zip(["tokenizer"], target, strict=False))
+    name, _, target = method.partition(" ")
+    if target:
+        keywords["tokenizer"] = target
     return ssl_core.train(name, out=out, settings=settings, registry=registry or toy_registry(), **keywords)
 
 

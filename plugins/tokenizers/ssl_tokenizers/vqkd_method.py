@@ -101,7 +101,8 @@ class VqkdTraining(Method):
 
     def _feature_distance(self, pixels: Tensor, codes: Tensor) -> Tensor:
         """Returns the mean of 1 - cosine between the features of the teacher and of the codes."""
-        assert self.teacher is not None and self.decoder is not None
+        assert self.teacher is not None
+        assert self.decoder is not None
         return 1 - F.cosine_similarity(self.decoder(codes), self.teacher(pixels), dim=-1).mean()
 
     def _pixel_distance(self, pixels: Tensor, codes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
