@@ -98,7 +98,8 @@ class MaskedModeling(Method):
         mask = self._mask(batch)
         targets = self._targets(batch)
         losses = self.head(self._encode(batch.views["image"], mask), targets, mask)
-        return StepOutput(losses["loss"], {name: value.detach() for name, value in losses.items()})
+        logs = {name: value.detach() for name, value in losses.items()}
+        return StepOutput(losses["loss"], logs, targets if isinstance(self.target, Tokenizer) else None)
 
     def _encode(self, image: Tensor, mask: MaskBatch) -> Features:
         tokens = self.backbone.embed(self.normalize(image))  # (B, N, D0)
@@ -108,8 +109,10 @@ class MaskedModeling(Method):
         return self.backbone.encode(tokens, self.grid, layers=self.head.layers)
 
     def _targets(self, batch: Batch) -> Tensor:
-        with torch.no_grad():
-            targets = self.target.targets(batch.views, self.grid)
+        targets = batch.targets
+        if targets is None:
+            with torch.no_grad():
+                targets = self.target.targets(batch.views, self.grid)
         patches = self.grid[0] * self.grid[1]
         if targets.shape[1] != patches:
             raise UsageError(

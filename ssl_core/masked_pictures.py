@@ -29,6 +29,7 @@ def first_images(batch: Batch, count: int) -> Batch:
         index=batch.index[:count],
         source=batch.source[:count],
         label=batch.label[:count],
+        targets=batch.targets[:count] if batch.targets is not None else None,
         mask=mask,
     )
 

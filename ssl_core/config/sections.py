@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from ssl_core.options import Options
 
@@ -41,6 +42,25 @@ class DataOptions(Options):
     """Processes that load images; None = chosen from the cores and the images. Results do not depend on it."""
     max_bad_fraction: float = Field(0.01, ge=0, le=1)
     """Share of unreadable images above which a run stops."""
+    fixed_views: int | None = Field(None, ge=1)
+    """How many sets of crops each image has, shown in turn, epoch by epoch; masks are new every time. None = new crops
+    in each epoch."""
+    cache_targets: bool = False
+    """Keep the tokenizer's codes of the fixed views on disk, so that it runs once for each. Needs `data.fixed_views`
+    and a tokenizer with a vocabulary; the losses stay the same."""
+    cache_dir: Path | None = None
+    """Folder of the kept codes, which further runs on the same views may share; None = `targets/` in the run folder."""
+
+    @field_validator("cache_dir")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser().absolute()  # a run may be resumed from elsewhere
+
+    @model_validator(mode="after")
+    def _cache_of_fixed_views(self) -> DataOptions:
+        if self.cache_targets and self.fixed_views is None:
+            raise ValueError("data.cache_targets keeps the codes of fixed views: give data.fixed_views, say 4")
+        return self
 
 
 class OptimOptions(Options):

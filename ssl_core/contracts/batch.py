@@ -57,6 +57,8 @@ class Batch:
             crop). uint8 in 0..255 as the loader makes them; the runner turns them into float32 in
             [0, 1] on the device, before the step.
         mask: None for methods without a masker.
+        targets: (B, N) int64, the ids that the target source would give, where the run keeps them on disk
+            (`data.cache_targets`); the view `tokens` is then not in `views`. None = compute them.
         index: (B,) int64, each sample's place in the data set.
         source: (B,) int64, the sample that was really read: another one where the image was broken.
         label: (B,) int64, -1 where there is none. Only supervised methods may read it.
@@ -67,6 +69,7 @@ class Batch:
     source: Tensor
     label: Tensor
     mask: MaskBatch | None = None
+    targets: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.index)

@@ -45,10 +45,13 @@ class StepOutput:
         loss: 0-d, to call backward on.
         logs: name -> 0-d detached tensor, besides `loss`, which is always logged. They are read only
             when they are logged: reading one makes the CPU wait for the GPU.
+        targets: (B, N) ids that were predicted, where they came from a tokenizer that does not change: the run
+            may keep them on disk and give them back as `batch.targets`. None = they cannot be kept.
     """
 
     loss: Tensor
     logs: Mapping[str, Tensor] = field(default_factory=dict)
+    targets: Tensor | None = None
 
 
 @dataclass(frozen=True)

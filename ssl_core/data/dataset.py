@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -16,10 +17,14 @@ from ssl_core.data.collate import collate
 from ssl_core.data.order import SampleKey
 from ssl_core.data.reading import read_clean
 from ssl_core.data.seeding import batch_rng, sample_rng
+from ssl_core.data.target_rows import TargetRows
 from ssl_core.errors import DataError, SslError
 
 _REPLACEMENTS = 20
 """Other images that are tried in place of a broken one. With half of them broken, one in a million samples fails."""
+
+_TARGET_VIEW = "tokens"
+"""The view that only a target source reads; it is not cut where the targets are known."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,9 @@ class TrainingImages(Dataset):
         masker: None for methods without masks.
         grid: (h, w), of the masks; None without a masker.
         seed: of the run.
+        fixed_views: how many sets of views an image has, shown in turn, epoch by epoch; None = new ones in each.
+            Masks are new in each epoch either way.
+        targets: what is known already of the targets of the fixed views.
     """
 
     def __init__(
@@ -68,6 +76,8 @@ class TrainingImages(Dataset):
         masker: Masker | None,
         grid: Grid | None,
         seed: int,
+        fixed_views: int | None = None,
+        targets: TargetRows | None = None,
     ):
         self.images = images
         self.transform = transform
@@ -75,14 +85,20 @@ class TrainingImages(Dataset):
         self.masker = masker
         self.grid = grid
         self.seed = seed
+        self.fixed_views = fixed_views
+        self.targets = targets
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, key: SampleKey) -> Sample:
+        return self._sample(key, self.views)
+
+    def _sample(self, key: SampleKey, specs: Mapping[str, ViewSpec]) -> Sample:
         step, epoch, index = key
-        image, source = self._read(epoch, index)
-        views = self.transform(image, self.views, lambda view: sample_rng(self.seed, epoch, index, f"view:{view}"))
+        shown = self._view_number(epoch)
+        image, source = self._read(shown, index)
+        views = self.transform(image, specs, lambda view: sample_rng(self.seed, shown, index, f"view:{view}"))
         mask = None
         if self.masker is not None:
             rng = sample_rng(self.seed, epoch, index, "mask")
@@ -92,9 +108,24 @@ class TrainingImages(Dataset):
     def __getitems__(self, keys: Sequence[SampleKey]) -> Batch | Failure:
         """Returns the whole micro-batch; the DataLoader prefers this to single samples."""
         try:
-            return collate([self[key] for key in keys], self.masker, self.grid)
+            targets = self._known_targets(keys)
+            if targets is None:
+                return collate([self[key] for key in keys], self.masker, self.grid)
+            specs = {name: spec for name, spec in self.views.items() if name != _TARGET_VIEW}
+            batch = collate([self._sample(key, specs) for key in keys], self.masker, self.grid)
+            return replace(batch, targets=targets)
         except SslError as error:
             return Failure(error)
+
+    def _view_number(self, epoch: int) -> int:
+        return epoch if self.fixed_views is None else epoch % self.fixed_views
+
+    def _known_targets(self, keys: Sequence[SampleKey]) -> Tensor | None:
+        """Returns the targets (B, N) of a micro-batch, or None unless all of them are known."""
+        if self.targets is None:
+            return None
+        ids = self.targets.read([(self._view_number(key.epoch), key.index) for key in keys])
+        return None if ids is None else torch.from_numpy(ids)
 
     def _read(self, epoch: int, index: int) -> tuple[Image.Image, int]:
         """Returns the image and its index, or a replacement's where it is broken."""

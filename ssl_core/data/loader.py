@@ -14,6 +14,7 @@ from ssl_core.contracts.data import ImageSet, Transform
 from ssl_core.contracts.masker import Grid, Masker
 from ssl_core.data.dataset import Failure, TrainingImages
 from ssl_core.data.order import SampleKey, SampleOrder
+from ssl_core.data.target_rows import TargetRows
 from ssl_core.data.worker_signals import leave_signals_to_the_main_process
 from ssl_core.errors import ResourceError, UsageError
 
@@ -39,6 +40,8 @@ def training_loader(
     world_size: int = 1,
     workers: int = 0,
     pin_memory: bool = False,
+    fixed_views: int | None = None,
+    targets: TargetRows | None = None,
 ) -> TrainingLoader:
     """Makes the loader of a run, or of the rest of it.
 
@@ -60,6 +63,8 @@ def training_loader(
         world_size: number of processes.
         workers: processes that load images; 0 = this one.
         pin_memory: whether batches are put into page-locked memory, for copies to a GPU.
+        fixed_views: how many sets of views an image has, shown in turn, epoch by epoch; None = new ones in each.
+        targets: known targets of the fixed views.
 
     Returns:
         an iterable of micro-batches, `micro_batches` of them for each step.
@@ -67,7 +72,7 @@ def training_loader(
     Raises:
         UsageError: the global batch cannot be cut evenly.
     """
-    dataset = TrainingImages(images, transform, views, masker, grid, seed)
+    dataset = TrainingImages(images, transform, views, masker, grid, seed, fixed_views, targets)
     sampler = MicroBatchSampler(order, first_step, total_steps, micro_batch_size, rank, world_size)
     return TrainingLoader(dataset, sampler, workers, pin_memory)
 

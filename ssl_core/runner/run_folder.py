@@ -31,6 +31,7 @@ class RunFolder:
         self.report = path / "report.md"
         self.checkpoints = path / "checkpoints"
         self.tokenizer = path / "tokenizer"
+        self.targets = path / "targets"
         self.samples = path / "samples"
         self.export = path / "export"
         self.tensorboard = path / "tensorboard"

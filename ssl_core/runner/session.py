@@ -49,6 +49,7 @@ from ssl_core.runner.run_folder import RunFolder
 from ssl_core.runner.run_state import RunState
 from ssl_core.runner.schedule import Schedule
 from ssl_core.runner.stopping import StopRequest
+from ssl_core.runner.target_cache import TargetKeeper, kept_target, open_targets
 
 
 @dataclass
@@ -181,7 +182,8 @@ class Session:
         saver = None if folder is None else self._saver(state, folder)
         hooks = [log, *self._picture_hooks(state, board), *([] if saver is None else [saver]), *self.hooks]
         bad = self._bad_images(images)
-        batches = _watched(self._loader(state, device, images, transform, plan, order), bad)
+        keeper = self._keeper(state, images)
+        batches = _watched(self._loader(state, device, images, transform, plan, order, keeper), bad)
         with StopRequest() as stop:
             loop = LoopPlan(
                 batches=batches,
@@ -191,6 +193,7 @@ class Session:
                 processes=self.processes,
                 seed=self.config.seed,
                 stop=lambda: self._should_stop(stop, state, device),
+                keeper=keeper,
             )
             if folder is not None and self.processes.first:
                 folder.settle()
@@ -198,6 +201,8 @@ class Session:
                 run_engine(state, loop, hooks, self.config.optim.clip_grad, None if folder is None else folder.path)
             finally:
                 self.reporter.end_progress()
+                if keeper is not None:
+                    keeper.close()
                 if board:
                     board.close()
             if state.step < state.total_steps:
@@ -236,6 +241,7 @@ class Session:
         transform: Transform,
         plan: BatchPlan,
         order: SampleOrder,
+        keeper: TargetKeeper | None,
     ) -> Iterable[Batch]:
         method = state.method
         return training_loader(
@@ -253,7 +259,19 @@ class Session:
             world_size=self.processes.world_size,
             workers=self._workers(device, images),
             pin_memory=device.device.type == "cuda",
+            fixed_views=self.config.data.fixed_views,
+            targets=None if keeper is None else keeper.rows,
         )
+
+    def _keeper(self, state: RunState, images: ImageSet) -> TargetKeeper | None:
+        if not self.config.data.cache_targets:
+            return None
+        target = kept_target(self.config, state.method)
+        if self.folder is None:
+            return None
+        keeper = open_targets(self.config, state.method, target, images, self.folder.targets, self.processes)
+        self.reporter.say(f"targets   {keeper.describe()}")
+        return keeper
 
     def _should_stop(self, stop: StopRequest, state: RunState, device: Device) -> bool:
         """Asks the other processes; on GPUs only now and then, since agreeing waits for the device."""

@@ -18,6 +18,7 @@ from ssl_core.runner.optimizer import apply_schedule
 from ssl_core.runner.processes import Processes
 from ssl_core.runner.run_state import RunState
 from ssl_core.runner.schedule import Schedule
+from ssl_core.runner.target_cache import TargetKeeper
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class LoopPlan:
         batches: micro-batches from the current step on, views in uint8 on the CPU.
         accumulate: micro-batches an update.
         stop: asked after each update; True ends the loop early.
+        keeper: takes the targets that a step computed, to keep them; None = they are not kept.
     """
 
     batches: Iterable[Batch]
@@ -37,6 +39,7 @@ class LoopPlan:
     processes: Processes
     seed: int
     stop: Callable[[], bool]
+    keeper: TargetKeeper | None = None
 
 
 class StepModule(nn.Module):
@@ -51,7 +54,7 @@ class StepModule(nn.Module):
         with optim_wrapper.optim_context(self.model):
             output = self.model(batch, progress)
         optim_wrapper.update_params(output.loss)
-        return {"loss": output.loss.detach(), **output.logs}
+        return {"loss": output.loss.detach(), **output.logs}, output.targets
 
 
 class UpdateLoop(BaseLoop):
@@ -107,13 +110,16 @@ class UpdateLoop(BaseLoop):
         batch = next(batches)
         state.waited += time.perf_counter() - start
         state.images += len(batch)
+        known, places = batch.targets is not None, batch.index
         batch = batch.to(plan.device.device)
         batch = replace(batch, views={name: to_unit(view) for name, view in batch.views.items()})
         torch.manual_seed(torch_seed(plan.seed, "step", state.step, place, plan.processes.rank))
         index = self.iter + place
         self.runner.call_hook("before_train_iter", batch_idx=index, data_batch=batch)
-        logs = self.runner.model.train_step((batch, state.progress), self.runner.optim_wrapper)
+        logs, targets = self.runner.model.train_step((batch, state.progress), self.runner.optim_wrapper)
         state.means.add(logs)
+        if plan.keeper is not None and not known:
+            plan.keeper.keep(places, targets, state.step // state.steps_per_epoch)
         self.runner.call_hook("after_train_iter", batch_idx=index, data_batch=batch, outputs=logs)
 
     def _after_update(self) -> None:
