@@ -81,11 +81,14 @@ def test_codes_and_reconstruction_equal_openais(tmp_path):
 
 def test_low_precision_changes_few_codes(tmp_path):
     part = tokenizer(imported(tmp_path))
-    pixels = images(4, 48, 48)
+    pixels = images(2, 32, 32)
+    types = []
+    for layer in (part.encoder.input, part.encoder.output):
+        layer.register_forward_hook(lambda module, inputs, output: types.append(output.dtype))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         ids = part.encode(pixels)
-    same = (ids == part.encode(pixels)).float().mean()
-    assert 0.8 < same < 1  # the trunk did run in low precision
+    assert types == [torch.bfloat16, torch.float32]  # near ties decide between codes
+    assert (ids == part.encode(pixels)).float().mean() > 0.8
 
 
 def test_it_is_frozen_and_needs_no_preparation(tmp_path):
@@ -174,6 +177,7 @@ def test_beit_trains_on_its_codes_with_grey_and_transparent_images(tmp_path):
         "train.batch_size": 4,
         "tokenizer.checkpoint": str(imported(tmp_path)),
         "runtime.device": "cpu",
+        "runtime.threads": 1,
         "data.workers": 0,
     }
     result = ssl_core.train(
