@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_benchmarks.features import extract
-from ssl_core.api import Backbone, Device, ImageSet, NumericError, Normalize, to_unit
+from ssl_core.api import Backbone, Device, ImageSet, Normalize, NumericError, to_unit
 
 _SMALL_IMAGE = 64
 _BATCH, _BATCH_OF_SMALL = 64, 256
@@ -128,7 +128,7 @@ def undisturbed(module: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 def _uncompiled():
-    """Compiled blocks would be compiled again for eval mode and this batch size, which takes far longer than it saves."""
+    """Compiled blocks would be compiled again for eval mode and this batch size: slower than to run them as they are."""
     if "torch._dynamo" not in sys.modules:  # nothing is compiled, and importing it takes seconds
         return nullcontext()
     return torch.compiler.set_stance("force_eager")

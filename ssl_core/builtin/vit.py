@@ -74,7 +74,12 @@ class TimmVit(Backbone):
         self._is_beit = not hasattr(self.vit, "norm_pre")
         self._dynamic = options.dynamic
         self._has_cls = getattr(self.vit, "cls_token", None) is not None
-        can = {"cls": self._has_cls, "drop_tokens": not self._is_beit, "any_size": self._dynamic}
+        can = {
+            "cls": self._has_cls,
+            "drop_tokens": not self._is_beit,
+            "any_size": self._dynamic,
+            "attention": all(_shows_attention(block) for block in self.vit.blocks),
+        }
         self.provides = frozenset(name for name, possible in can.items() if possible)
 
     @property
@@ -119,6 +124,21 @@ class TimmVit(Backbone):
             layers=tuple(outputs[layer] for layer in wanted),
         )
 
+    def attention(self, pixels: Tensor, layer: int = -1) -> Tensor:
+        """See `Backbone.attention`. The weights are read where timm's own code has them."""
+        if "attention" not in self.provides:
+            return super().attention(pixels, layer)
+        attention = self.vit.blocks[range(self.depth)[layer]].attn
+        seen: list[Tensor] = []
+        fused, attention.fused_attn = attention.fused_attn, False  # the fused kernel never has them as a whole
+        hook = attention.attn_drop.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            self(pixels)
+        finally:
+            hook.remove()
+            attention.fused_attn = fused
+        return seen[0]  # (B, heads, P + N, P + N)
+
     def _vit_positions(self, tokens: Tensor, grid: Grid) -> Tensor:
         return self.vit._pos_embed(tokens.unflatten(1, grid) if self._dynamic else tokens)
 
@@ -158,3 +178,9 @@ class TimmVit(Backbone):
         """Returns what timm exempts: positions, prefix tokens, and a BEiT's relative-position tables."""
         exempt = self.vit.no_weight_decay()
         return frozenset(f"vit.{name}" for name, _ in self.vit.named_parameters() if name in exempt)
+
+
+def _shows_attention(block: nn.Module) -> bool:
+    """Whether a block has timm's usual attention, whose weights pass a dropout of their own where it is not fused."""
+    attention = getattr(block, "attn", None)
+    return hasattr(attention, "fused_attn") and isinstance(getattr(attention, "attn_drop", None), nn.Module)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssl_core.contracts.evaluation import BackboneSpec
 from ssl_core.contracts.masker import Grid
+from ssl_core.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ class Backbone(nn.Module, ABC):
 
     provides: frozenset[str] = frozenset()
     """Capabilities beyond the basic ones: `drop_tokens` (encode accepts `ids`), `cls` (the summary
-    is a token of its own), `any_size` (other image sizes than the one it was built for)."""
+    is a token of its own), `pooled` (it is the normalised mean of patches that are not normalised themselves, as a
+    classifier wants it), `any_size` (other image sizes than the one it was built for),
+    `attention` (`attention` works)."""
 
     entry_points: tuple[str, ...] = ("embed", "encode")
     """Methods other than `forward` that the runner must make known to sharding and compiling."""
@@ -89,6 +92,19 @@ class Backbone(nn.Module, ABC):
     def forward(self, pixels: Tensor, layers: Sequence[int] = ()) -> Features:
         """Encodes whole, unmasked images: (B, C, H, W) normalised float to `Features`."""
         return self.encode(self.embed(pixels), self.grid(*pixels.shape[-2:]), layers=layers)
+
+    def attention(self, pixels: Tensor, layer: int = -1) -> Tensor:
+        """Returns which token attends to which in one block. Needs `attention` among what it provides.
+
+        Args:
+            pixels: (B, C, H, W) float, normalised; whole, unmasked images.
+            layer: 0-based block, negative from the end.
+
+        Returns:
+            (B, heads, P + N, P + N), the weights after the softmax, as the block in eval mode uses them. A row is
+            the token that attends, its sum is 1; prefix tokens come first.
+        """
+        raise UsageError("this backbone does not show its attention")
 
     def grid(self, height: int, width: int) -> Grid:
         """Returns (h, w), the patches of an image of that many pixels."""

@@ -225,13 +225,13 @@ def test_only_a_process_that_has_the_whole_model_watches():
     said = []
     reporter = type("Reporter", (), {"say": staticmethod(said.append)})
 
-    def build(processes, folder=object()):
+    def build(processes, folder):
         return build_monitor(Parts, None, State, None, Device(CPU, "fp32"), processes, folder, reporter, None)
 
-    assert build(Processes(1, 2)) is None  # another process
-    assert build(Processes(0, 1), folder=None) is None  # a dry run
+    assert build(Processes(1, 2), object()) is None  # another process
+    assert build(Processes(0, 1), None) is None  # a dry run
     assert said == []
-    assert build(Processes(0, 2)) is None
+    assert build(Processes(0, 2), object()) is None
     assert said == ["monitor   off: runtime.distributed=fsdp2 shards the weights, and it needs them in one process"]
 
 
@@ -241,10 +241,9 @@ def test_an_evaluation_leaves_no_trace():
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     torch.manual_seed(3)
     state = torch.get_rng_state()
-    with pytest.raises(ZeroDivisionError), undisturbed(module, CPU):
+    with undisturbed(module, CPU):
         assert not any(part.training for part in module.modules())
         assert not module(torch.randn(8, 4)).requires_grad
-        raise ZeroDivisionError
     assert [part.training for part in module.modules()] == [True, True, True, False, True]
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.is_grad_enabled()

@@ -44,10 +44,15 @@ def explicit_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor |
     """`attend` as two matrix products and a softmax, in the dtype of the query."""
     # Autocast would take the softmax to float32 and back; the kernel sums in float32 anyway.
     with torch.autocast(query.device.type, enabled=False):
-        logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)  # (B, H, L, L)
-        if bias is not None:
-            logits = logits + bias
-        return logits.softmax(dim=-1) @ value  # (B, H, L, d)
+        return attention_weights(query, key, bias) @ value  # (B, H, L, d)
+
+
+def attention_weights(query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
+    """Returns softmax(query @ key^T / sqrt(d) + bias), (B, H, L, L); bias (1, H, L, L)."""
+    logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)  # (B, H, L, L)
+    if bias is not None:
+        logits = logits + bias
+    return logits.softmax(dim=-1)
 
 
 class Attention(nn.Module):
@@ -79,11 +84,24 @@ class Attention(nn.Module):
         Returns:
             (B, L, D).
         """
+        out = attend(*self._qkv(x), self._bias(bias, index))  # (B, H, L, d)
+        return self.proj(out.transpose(1, 2).reshape(x.shape))  # (B, L, D)
+
+    def weights(self, x: Tensor, bias: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        """Returns what `forward` multiplies the values with, (B, H, L, L); its arguments are the same."""
+        query, key, _ = self._qkv(x)
+        bias = self._bias(bias, index)
+        return attention_weights(query, key, None if bias is None else bias[..., : x.shape[1]])
+
+    def _qkv(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Returns query, key and value of x (B, L, D), each (B, H, L, d)."""
         batch, length, width = x.shape
         qkv_bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])  # (3 * D)
         qkv = F.linear(x, self.qkv.weight, qkv_bias)  # (B, L, 3 * D)
-        qkv = qkv.view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)  # (3, B, H, L, d)
-        if self.relative_position_bias_table is not None:
-            bias = bias_of(self.relative_position_bias_table, index)  # (1, H, L, padded)
-        out = attend(*qkv.unbind(0), bias)  # (B, H, L, d)
-        return self.proj(out.transpose(1, 2).reshape(batch, length, width))  # (B, L, D)
+        qkv = qkv.view(batch, length, 3, self.heads, width // self.heads)
+        return qkv.permute(2, 0, 3, 1, 4).unbind(0)  # 3 of (B, H, L, d)
+
+    def _bias(self, bias: Tensor | None, index: Tensor | None) -> Tensor | None:
+        if self.relative_position_bias_table is None:
+            return bias
+        return bias_of(self.relative_position_bias_table, index)  # (1, H, L, padded)

@@ -73,7 +73,7 @@ class BeitVit(Backbone):
             kind = "none" if plain else "per_block" if options.pool == "mean" else "shared"
         absolute = plain if options.abs_pos_emb is None else options.abs_pos_emb
         can = {"cls": options.pool == "cls", "pooled": options.pool == "mean", "drop_tokens": kind == "none"}
-        self.provides = frozenset(name for name, possible in can.items() if possible)
+        self.provides = frozenset({"attention", *(name for name, possible in can.items() if possible)})
 
         tokens = self.built_grid[0] * self.built_grid[1] + self.num_prefix
         self.cls_token = nn.Parameter(torch.empty(1, 1, self.width))
@@ -150,6 +150,15 @@ class BeitVit(Backbone):
             ids=ids,
             layers=tuple(outputs[layer] for layer in wanted),
         )
+
+    def attention(self, pixels: Tensor, layer: int = -1) -> Tensor:
+        """See `Backbone.attention`. Raises `UsageError` for images of another size than it was built for."""
+        number = range(self.depth)[layer]
+        tokens = self.embed(pixels)  # (B, N, D)
+        found = self.encode(tokens, self.grid(*pixels.shape[-2:]), layers=(max(number - 1, 0),))
+        x = found.layers[0] if number else self._add_prefix(tokens, None)  # (B, 1 + N, D)
+        bias = self.rel_pos_bias() if self.rel_pos_bias is not None else None
+        return self.blocks[number].attention(x, bias, self.relative_position_index)
 
     def _add_prefix(self, tokens: Tensor, ids: Tensor | None) -> Tensor:
         cls = self.cls_token  # (1, 1, D)

@@ -59,6 +59,10 @@ class Block(nn.Module):
         x = x + self.drop_path(_scaled(self.gamma_1, self.attn(self.norm1(x), bias, index)))
         return x + self.drop_path(_scaled(self.gamma_2, self.mlp(self.norm2(x))))
 
+    def attention(self, x: Tensor, bias: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        """Returns who attends to whom, (B, H, L, L); its arguments are those of `forward`."""
+        return self.attn.weights(self.norm1(x), bias, index)
+
 
 def _scaled(gamma: Tensor | None, branch: Tensor) -> Tensor:
     return branch if gamma is None else gamma * branch
