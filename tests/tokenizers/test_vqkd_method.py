@@ -114,7 +114,7 @@ def test_the_teacher_stays_in_eval_mode_and_out_of_the_state(tmp_path):
     assert not [name for name in method.export()["tokenizer"].state_dict() if "decoder" in name]
     again = training(tokenizer(teacher=str(tmp_path)))
     assert not again.load_state_dict(state).missing_keys
-    with pytest.raises(RuntimeError, match="Missing key.*tokenizer"):
+    with pytest.raises(RuntimeError, match=r"Missing key.*tokenizer"):
         again.load_state_dict({"teacher_digest": state["teacher_digest"]})
 
 
