@@ -51,20 +51,13 @@ class ForeignTensors:
     source: Path | None = None
 
 
-def find_weights(folder: Path) -> Path | None:
-    """Returns the weights of a Hugging Face folder, or None where it is none."""
-    if not (folder / CONFIG).is_file():
-        return None
-    return next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
-
-
 def read_foreign(path: Path) -> ForeignTensors:
     """Reads a file, or the weights of a Hugging Face folder.
 
     Raises:
         CheckpointError: no weights in it, damaged, or it holds what would have to be run.
     """
-    file = path if path.is_file() else find_weights(path)
+    file = path if path.is_file() else next((path / name for name in WEIGHTS if (path / name).is_file()), None)
     if file is None:
         raise CheckpointError(
             f"{path}: no weights in it; a Hugging Face folder has {CONFIG} and {' or '.join(WEIGHTS)}"

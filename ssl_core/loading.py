@@ -22,7 +22,7 @@ from ssl_core.contracts.backbone import Backbone
 from ssl_core.contracts.context import BuildContext
 from ssl_core.contracts.evaluation import BackboneSpec
 from ssl_core.errors import CheckpointError
-from ssl_core.foreign_file import find_weights, read_foreign, safetensors_metadata
+from ssl_core.foreign_file import CONFIG, read_foreign, safetensors_metadata
 from ssl_core.foreign_formats import Converted, convert, load_strictly
 from ssl_core.plugins.registry import Registry
 from ssl_core.run_checkpoint import find_checkpoint, read_checkpoint
@@ -162,7 +162,7 @@ def _read(what: str | Path, registry: Registry) -> tuple[str, Converted]:
 
 def _is_foreign(path: Path) -> bool:
     if path.is_dir():
-        return not (path / "export").is_dir() and find_weights(path) is not None
+        return (path / CONFIG).is_file() and not (path / "export").is_dir()
     if not path.is_file() or path.with_suffix(".json").is_file():
         return False
     return path.suffix != ".safetensors" or safetensors_metadata(path).get("format") != EXPORT_FORMAT
