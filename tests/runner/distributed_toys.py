@@ -1,4 +1,4 @@
-"""Run by torchrun in `test_distributed.py`: each toy method, and VQ-KD, under DDP and under FSDP2."""
+"""Run by torchrun in `test_distributed.py`: each toy method, and VQ-KD, under DDP and under FSDP2; kept targets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from toy_runs import SMALL_VQKD, toy_registry, train
+from toy_runs import SMALL_KMEANS_BEIT, SMALL_VQKD, toy_registry, train
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
@@ -17,3 +17,5 @@ if __name__ == "__main__":
         for kind in ("ddp", "fsdp2"):
             options = {"runtime__distributed": kind, "train__micro_batch_size": micro_batch_size, **small}
             train(method, folder / f"{method}-{kind}", registry, **options)
+    kept = {"train__steps": 12, "data__fixed_views": 1, "data__cache_targets": True}
+    train("beit kmeans", folder / "beit-kept", registry, **SMALL_KMEANS_BEIT, **kept)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from toy_runs import SMALL_VQKD, losses, train
+from toy_runs import SMALL_KMEANS_BEIT, SMALL_VQKD, losses, train
+
+from ssl_core.data.target_rows import TargetRows
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +51,10 @@ def test_the_codebook_is_that_of_one_process(runs, kind):
     assert one.keys() == two.keys()
     difference = (one["quantizer.codebook"] - two["quantizer.codebook"]).abs().max()
     assert difference < 1e-4
+
+
+def test_two_processes_keep_their_targets_in_one_file(runs, tmp_path):
+    train("beit kmeans", tmp_path / "plain", **SMALL_KMEANS_BEIT, train__steps=12, data__fixed_views=1)
+    assert losses(runs / "beit-kept") == pytest.approx(losses(tmp_path / "plain"), rel=1e-4)
+    rows = TargetRows(runs / "beit-kept" / "targets" / "ids.bin", 1, 40, 16, 8)
+    assert rows.read([(0, index) for index in range(40)]) is not None

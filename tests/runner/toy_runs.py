@@ -32,6 +32,17 @@ SMALL_VQKD = {
     "optim__warmup_steps": 2,
 }
 
+SMALL_KMEANS_BEIT = {
+    "backbone__width": 16,
+    "backbone__depth": 1,
+    "backbone__heads": 1,
+    "backbone__patch_size": 8,
+    "optim__warmup_steps": 2,
+    "tokenizer__vocab_size": 8,
+    "tokenizer__images": 40,
+}
+"""Options that make `beit kmeans` small."""
+
 
 def toy_registry() -> Registry:
     """Returns the installed plugins and the toys."""
