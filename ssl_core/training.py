@@ -10,11 +10,14 @@ from ssl_core.config.files import read_config, write_config
 from ssl_core.config.request import Request
 from ssl_core.config.resolve import DataFacts, from_resolved, resolve
 from ssl_core.config.run_config import Part, RunConfig
+from ssl_core.config.sections import DataOptions
 from ssl_core.config.select import Selection, select, select_dataset
+from ssl_core.contracts.backbone import Backbone
 from ssl_core.contracts.context import BuildContext
-from ssl_core.contracts.data import DataSource
+from ssl_core.contracts.data import DataSource, DataSpec
 from ssl_core.contracts.hooks import TrainingHook
 from ssl_core.data.facts import median_size
+from ssl_core.data.subset import with_subset
 from ssl_core.errors import DataError, Interrupted, UsageError, exit_code_of
 from ssl_core.plugins.registry import Registry
 from ssl_core.runner import checkpoint
@@ -36,7 +39,7 @@ def train(
     data: str | Path | None = None,
     out: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
-    init_from: str | Path | None = None,
+    init_from: str | Path | Backbone | None = None,
     overwrite: bool = False,
     hooks: Sequence[TrainingHook] = (),
     registry: Registry | None = None,
@@ -49,7 +52,8 @@ def train(
         data: a folder of images or the name of a data set; None = the embedded demonstration.
         out: the run folder; None = `runs/<method>-<backbone>-<n>`.
         settings: dotted option -> value, `{"train.epochs": 10}`.
-        init_from: a run folder, checkpoint or export whose weights are the start.
+        init_from: a run folder, checkpoint, export or anything else that `load` takes, whose weights are the
+            start; or a trained backbone.
         overwrite: delete an earlier run in `out`.
         hooks: run beside the training loop.
         registry: None = the installed plugins.
@@ -76,7 +80,7 @@ def train(
         registry,
         source,
         out=None if out is None else Path(out),
-        init_from=None if init_from is None else Path(init_from),
+        init_from=init_from,
         overwrite=overwrite,
         hooks=hooks,
     )
@@ -91,12 +95,12 @@ def open_source(
         data: as `--data`; None = the embedded demonstration.
         settings: options of the data set, `{"dataset.size": 64}`.
     """
-    return _build_source(select_dataset(data, registry or Registry.load(), dict(settings or {})))
+    return _build_source(select_dataset(data, registry or Registry.load(), dict(settings or {})), DataOptions())
 
 
 def open_data(selection: Selection, registry: Registry) -> tuple[DataSource, DataFacts]:
     """Opens the data of a selection and measures what the recipes go by."""
-    source = _build_source(selection.dataset)
+    source = _build_source(selection.dataset, selection.subset)
     images = source.open("train")
     return source, DataFacts(len(images), median_size(images), selection.demonstration)
 
@@ -109,7 +113,7 @@ def run(
     out: Path | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
-    init_from: Path | None = None,
+    init_from: str | Path | Backbone | None = None,
     json_output: bool = False,
     hooks: Sequence[TrainingHook] = (),
 ) -> dict[str, Any]:
@@ -135,7 +139,7 @@ def resume(
 
     Args:
         path: the run folder.
-        settings: `runtime.*`, `log.*` and `data.workers`, which may differ from the first start.
+        settings: `runtime.*`, `log.*`, `monitor.*` and `data.workers`, which may differ from the first start.
 
     Raises:
         CheckpointError: not a run folder.
@@ -149,7 +153,7 @@ def resume(
         reporter.say(f"{path}: finished already, at step {status['step']}{evaluate}")
         return {"out": str(path), "step": status["step"], "finished_before": True}
     config = from_resolved(read_config(folder.config), registry, settings or {})
-    source = _build_source(config.parts["dataset"])
+    source = _build_source(config.parts["dataset"], config.data)
     newest, passed = checkpoint.newest(folder.checkpoints)
     for line in passed:
         reporter.warn(f"passed over: {line}")
@@ -168,7 +172,7 @@ def _run(
     *,
     hooks: Sequence[TrainingHook] = (),
     resume_from: Path | None = None,
-    init_from: Path | None = None,
+    init_from: str | Path | Backbone | None = None,
     fresh: bool = False,
     stage: bool = False,
     serves: RunFolder | None = None,
@@ -232,5 +236,7 @@ def _new_folder(config: RunConfig, out: Path | None, overwrite: bool, processes:
     return RunFolder.create(out, overwrite) if processes.first else RunFolder(out)
 
 
-def _build_source(part: Part) -> DataSource:
-    return part.match.component.load()(part.options, BuildContext())
+def _build_source(part: Part, options: DataOptions) -> DataSource:
+    source: DataSource = part.match.component.load()(part.options, BuildContext())
+    source.spec = DataSpec(part.match.qualified, part.options.model_dump(mode="json"))
+    return with_subset(source, options)

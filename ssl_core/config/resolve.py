@@ -15,7 +15,7 @@ from ssl_core.config.messages import dotted
 from ssl_core.config.recipes import DataFacts, choose_recipes
 from ssl_core.config.request import Request
 from ssl_core.config.run_config import Part, RunConfig
-from ssl_core.config.sections import TrainOptions
+from ssl_core.config.sections import SUBSET, TrainOptions
 from ssl_core.config.select import Selection, fill, help_hint, look_up, select
 from ssl_core.config.values import parse_value
 from ssl_core.errors import ConfigError, SslError
@@ -120,7 +120,11 @@ def _with_recipes(selection: Selection, recipes: tuple[Recipe, ...]) -> tuple[La
     made = []
     for recipe in recipes:
         layer = make_layer(f"recipe {recipe.name}", recipe.settings, problems)
-        if "dataset" in layer.names or "dataset" in layer.settings:
+        if (
+            "dataset" in layer.names
+            or "dataset" in layer.settings
+            or not layer.options("data").keys().isdisjoint(SUBSET)
+        ):
             problems.append(f"{layer.name}: it cannot choose the data, by which recipes are chosen")
         made.append(look_up(layer, selection.registry, selection.method, selection.defaults, errors, selection.chosen))
     # The parts that were brought may be others now: a recipe may have chosen another part.

@@ -42,6 +42,13 @@ class DataOptions(Options):
     """Processes that load images; None = chosen from the cores and the images. Results do not depend on it."""
     max_bad_fraction: float = Field(0.01, ge=0, le=1)
     """Share of unreadable images above which a run stops."""
+    fraction: float | None = Field(None, gt=0, le=1)
+    """Share of the training images that is used, the same share of each class; None = all."""
+    per_class: int | None = Field(None, ge=1)
+    """Labelled training images of each class that are used, in place of `data.fraction`."""
+    subset_seed: int = Field(0, ge=0)
+    """Which images these are; independent of the run's seed. A smaller subset is part of a larger one."""
+
     fixed_views: int | None = Field(None, ge=1)
     """How many sets of crops each image has, shown in turn, epoch by epoch; masks are new every time. None = new crops
     in each epoch."""
@@ -60,6 +67,12 @@ class DataOptions(Options):
     def _cache_of_fixed_views(self) -> DataOptions:
         if self.cache_targets and self.fixed_views is None:
             raise ValueError("data.cache_targets keeps the codes of fixed views: give data.fixed_views, say 4")
+        return self
+
+    @model_validator(mode="after")
+    def _one_subset(self) -> DataOptions:
+        if self.fraction is not None and self.per_class is not None:
+            raise ValueError("data.fraction and data.per_class: give only one of them")
         return self
 
 
@@ -130,6 +143,9 @@ class TokenizerTrainOptions(Options):
     steps: int | None = Field(None, ge=1)
     """Updates, in place of epochs."""
 
+
+SUBSET = ("fraction", "per_class", "subset_seed")
+"""Options of `data` that say which training images there are. They are needed before a recipe is chosen."""
 
 SECTIONS: dict[str, type[Options]] = {
     "train": TrainOptions,

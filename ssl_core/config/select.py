@@ -14,7 +14,8 @@ from ssl_core.config.files import read_config
 from ssl_core.config.layers import Layer, make_layer
 from ssl_core.config.messages import no_slot
 from ssl_core.config.request import Request
-from ssl_core.config.run_config import DEFAULT_PARTS, Part
+from ssl_core.config.run_config import DEFAULT_PARTS, OPTIONAL_SLOTS, Part
+from ssl_core.config.sections import SUBSET, DataOptions
 from ssl_core.config.validate import validate_options
 from ssl_core.errors import ConfigError, DataError, PluginError, SslError, UnknownPartError, UsageError, did_you_mean
 from ssl_core.plugins.component import SLOT_KINDS
@@ -22,6 +23,9 @@ from ssl_core.plugins.registry import Match, Registry
 
 FOLDER = "core:folder"
 """The data set that `--data some/path` means."""
+
+ONE_IMAGE = "core:image"
+"""The data set that the path of a file means outside of a run; a run needs more than one image."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,16 @@ class Selection:
             settings |= layer.options("dataset")
         return _part(self.parts["dataset"], settings)
 
+    @property
+    def subset(self) -> DataOptions:
+        """The options that say which training images there are; every other one is left at its default.
+
+        Raises:
+            ConfigError: wrong options.
+        """
+        settings = {key: value for layer in self.layers for key, value in layer.options("data").items()}
+        return validate_options(DataOptions, {key: settings[key] for key in SUBSET if key in settings}, "data")
+
 
 def select(request: Request, registry: Registry) -> Selection:
     """Chooses the parts and checks all that can be checked before the data is opened.
@@ -113,7 +127,7 @@ def choose(request: Request, registry: Registry) -> Selection:
         try:
             defaults[slot] = registry.find(name, *SLOT_KINDS[slot])
         except PluginError as error:
-            if _last(users, slot) is None:
+            if _last(users, slot) is None and slot not in OPTIONAL_SLOTS:
                 errors.append(error)
     users = [look_up(layer, registry, method, defaults, errors) for layer in users]
     layers = (look_up(preset, registry, method, defaults, errors), *users)
@@ -131,6 +145,8 @@ def choose(request: Request, registry: Registry) -> Selection:
 def slots_of(method: Match) -> dict[str, str]:
     """Returns slot -> name of the method's own part, `dataset` and `transform` among them."""
     named = {**DEFAULT_PARTS, **method.component.slots}
+    if "backbone" not in named:
+        named.pop("monitor")  # which watches a backbone
     return {slot: named[slot] for slot in SLOT_KINDS if slot in named}
 
 
@@ -180,11 +196,11 @@ def look_up(
 
 
 def fill(slots: Iterable[str], defaults: Mapping[str, Match], layers: tuple[Layer, ...]) -> dict[str, Match]:
-    """Returns slot -> part: the last layer's, or the method's own."""
+    """Returns slot -> part: the last layer's, or the method's own; an optional slot may stay empty."""
     chosen = dict(defaults)
     for layer in layers:
         chosen |= layer.matches
-    return {slot: chosen[slot] for slot in slots}
+    return {slot: chosen[slot] for slot in slots if slot in chosen or slot not in OPTIONAL_SLOTS}
 
 
 def find_data(data: str, registry: Registry) -> Match:
@@ -218,7 +234,12 @@ def select_dataset(data: str | None, registry: Registry, settings: Mapping[str, 
         data: as `--data`; None = the demonstration.
         settings: {"dataset.size": 64}; keys of other sections are refused.
     """
-    match = registry.find(DEFAULT_PARTS["dataset"], "dataset") if data is None else find_data(data, registry)
+    if data is None:
+        match = registry.find(DEFAULT_PARTS["dataset"], "dataset")
+    elif (file := Path(data).expanduser()).is_file():
+        match = replace(registry.find(ONE_IMAGE, "dataset"), settings={"path": str(file.absolute())})
+    else:
+        match = find_data(data, registry)
     wrong = [key for key in settings if not key.startswith("dataset.")]
     if wrong:
         raise ConfigError(f"{key}: only dataset.* can be set here" for key in wrong)

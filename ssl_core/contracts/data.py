@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 from torch import Tensor
@@ -45,11 +47,27 @@ class ImageSet(ABC):
         """Returns (width, height) in pixels without decoding the image. Raises `BadImage`."""
 
 
+@dataclass(frozen=True)
+class DataSpec:
+    """What opens a data source again.
+
+    Attributes:
+        component: qualified name, `core:folder`.
+        options: its options as plain values.
+    """
+
+    component: str
+    options: Mapping[str, Any]
+
+
 class DataSource(ABC):
     """Named splits. Built as `DataSource(options, context)`.
 
     Split names are `train`, `val` and `test`; a source without splits has `train` alone.
     """
+
+    spec: DataSpec | None = None
+    """What it was built from; set by the engine."""
 
     @property
     @abstractmethod

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from ssl_core.contracts.batch import Batch, ViewSpec
 from ssl_core.contracts.masker import Grid, Masker
+
+if TYPE_CHECKING:
+    from ssl_core.contracts.hooks import RunView, TrainingHook
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,17 @@ class Method(nn.Module, ABC):
             progress: where training stands.
         """
         return {}
+
+    def hooks(self, run: RunView) -> Sequence[TrainingHook]:
+        """Returns hooks that belong to the method: an evaluation on a test split, say.
+
+        They are asked for once in every start of a run, on every process, so that a resumed run has them as
+        well. What they need of the data is checked here, before the first update.
+
+        Raises:
+            DataError: the data is not what the method needs.
+        """
+        return ()
 
     @abstractmethod
     def export(self) -> dict[str, nn.Module]:

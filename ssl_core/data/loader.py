@@ -158,7 +158,7 @@ class TrainingLoader:
             num_workers=workers,
             collate_fn=_as_is,
             pin_memory=pin_memory,
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
             # Else the DataLoader draws a number from the global generator, which the model may be using.
             generator=torch.Generator(),
         )
@@ -195,6 +195,7 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 
-def _start_worker(_: int) -> None:
+def start_worker(_: int) -> None:
+    """Prepares a process that loads images."""
     leave_signals_to_the_main_process()
     torch.set_num_threads(1)  # N workers must not start N times all threads

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,18 @@ class WeightAverage:
     def update(self) -> None:
         """Moves the average towards the weights as they are now."""
         torch._foreach_lerp_(_tensors(self.average.values()), _tensors(self.trained.values()), 1 - self.decay)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Puts the average in the place of the trained weights, for an evaluation, and takes it back."""
+        kept = [tensor.detach().clone() for tensor in self.trained.values()]
+        with torch.no_grad():
+            torch._foreach_copy_(_tensors(self.trained.values()), _tensors(self.average.values()))
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                torch._foreach_copy_(_tensors(self.trained.values()), kept)
 
     def state(self, model: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Returns a whole state dict: `model` with the averaged parameters in place of the trained."""

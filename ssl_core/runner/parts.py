@@ -15,11 +15,12 @@ from ssl_core.patches import patch_grid
 BUILD_ORDER = ("backbone", "tokenizer", "masker", "head")
 
 
-def build_method(config: RunConfig, train_images: int) -> Method:
+def build_method(config: RunConfig, train_images: int, classes: tuple[str, ...] | None) -> Method:
     """Builds the method with all its parts, with weights that follow from the seed.
 
     Args:
         train_images: how many training images there are.
+        classes: their classes; None = unlabelled.
 
     Raises:
         UsageError: an image size that the backbone cannot cut into patches.
@@ -32,6 +33,7 @@ def build_method(config: RunConfig, train_images: int) -> Method:
         mean=config.data.mean,
         std=config.data.std,
         train_images=train_images,
+        classes=classes,
         seed=config.seed,
         parts=parts,
         names={slot: part.written_name for slot, part in config.parts.items()},

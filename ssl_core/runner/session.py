@@ -17,7 +17,7 @@ from ssl_core.contracts.backbone import Backbone
 from ssl_core.contracts.batch import Batch
 from ssl_core.contracts.context import BuildContext
 from ssl_core.contracts.data import DataSource, ImageSet, Transform
-from ssl_core.contracts.hooks import TrainingHook
+from ssl_core.contracts.hooks import RunView, TrainingHook
 from ssl_core.contracts.method import Method
 from ssl_core.contracts.target import TargetSource
 from ssl_core.data.bad_images import BadImages
@@ -27,6 +27,7 @@ from ssl_core.data.memory import CachedImages
 from ssl_core.data.order import SampleOrder
 from ssl_core.errors import Interrupted
 from ssl_core.plugins.registry import Registry
+from ssl_core.run_checkpoint import backbone_spec
 from ssl_core.runner import checkpoint
 from ssl_core.runner.average import WeightAverage
 from ssl_core.runner.closing import closing_lines
@@ -41,7 +42,9 @@ from ssl_core.runner.hooks import CheckpointHook, LogHook, PictureHook
 from ssl_core.runner.initial_weights import load_initial_weights
 from ssl_core.runner.lengths import checkpoint_interval, picture_interval, total_steps
 from ssl_core.runner.micro_batch import BatchPlan, plan_batch
+from ssl_core.runner.monitoring import GuardedMonitor, build_monitor
 from ssl_core.runner.optimizer import build_optimizer
+from ssl_core.runner.own_hooks import Records, run_view
 from ssl_core.runner.parts import build_method
 from ssl_core.runner.processes import Processes, distribute
 from ssl_core.runner.reporter import Reporter, duration
@@ -79,7 +82,7 @@ class Session:
     train_stage: Callable[[str, Mapping[str, Any], Path, Reporter], Path]
     hooks: Sequence[TrainingHook] = ()
     resume_from: Path | None = None
-    init_from: Path | None = None
+    init_from: str | Path | Backbone | None = None
     stage: bool = False
     resume_path: Path | None = None
     started: float = field(default_factory=time.perf_counter)
@@ -106,7 +109,7 @@ class Session:
             )
         order = SampleOrder(len(images), plan.batch_size, self.config.seed)
         steps = total_steps(self.config.train, order.steps_per_epoch)
-        method = build_method(self.config, len(images))
+        method = build_method(self.config, len(images), images.classes)
         transform = self._build_transform()
         if self.folder is not None and self.processes.first:
             environment = describe_environment(device, self.registry, self.processes.world_size)
@@ -115,7 +118,8 @@ class Session:
         for line in header_lines(self, device, images, method, plan, order, steps):
             self.reporter.say(line)
         if self.init_from is not None:
-            load_initial_weights(method, self.init_from, self.reporter)
+            own = backbone_spec(self.config) if "backbone" in self.config.parts else None
+            load_initial_weights(method, self.init_from, own, self.registry, self.reporter)
         self._prepare_target(method, images, transform, device)
         dry_run = self.folder is None
         state = self._build_state(method, device, len(images), 1 if dry_run else steps, order.steps_per_epoch)
@@ -126,8 +130,9 @@ class Session:
 
     def _build_transform(self) -> Transform:
         part = self.config.parts["transform"]
-        assert self.config.data.image_size is not None
-        context = BuildContext(image_size=self.config.data.image_size, seed=self.config.seed)
+        data = self.config.data
+        assert data.image_size is not None
+        context = BuildContext(image_size=data.image_size, mean=data.mean, std=data.std, seed=self.config.seed)
         return part.match.component.load()(part.options, context)
 
     def _prepare_target(self, method: Method, images: ImageSet, transform: Transform, device: Device) -> None:
@@ -178,9 +183,13 @@ class Session:
     ) -> dict[str, Any]:
         folder = self.folder
         board = TensorBoard(folder.tensorboard) if folder is not None and self.processes.first else None
-        log = self._log_hook(state, device, board)
+        monitor = self._monitor(state, device, images, board)
+        records = Records(folder, board, self.processes)
+        own = state.method.hooks(self._view(state, device, images, records))
+        watching = [*own, *([] if monitor is None else [monitor]), *self.hooks]
+        log = self._log_hook(state, device, board, watching)
         saver = None if folder is None else self._saver(state, folder)
-        hooks = [log, *self._picture_hooks(state, board), *([] if saver is None else [saver]), *self.hooks]
+        hooks = [log, *self._picture_hooks(state, board), *([] if saver is None else [saver]), *watching]
         bad = self._bad_images(images)
         keeper = self._keeper(state, images)
         batches = _watched(self._loader(state, device, images, transform, plan, order, keeper), bad)
@@ -207,12 +216,30 @@ class Session:
                     board.close()
             if state.step < state.total_steps:
                 self._stopped(state, saver, stop)
-        return self._finish(state, log, bad, plan)
+        return self._finish(
+            state, {**log.last, **records.last}, bad, plan, None if monitor is None else monitor.desk.verdict
+        )
 
-    def _log_hook(self, state: RunState, device: Device, board: TensorBoard | None) -> LogHook:
+    def _monitor(
+        self, state: RunState, device: Device, images: ImageSet, board: TensorBoard | None
+    ) -> GuardedMonitor | None:
+        if self.stage:
+            return None
+        scalars = board.scalars if board else None
+        return build_monitor(
+            self.config, self.registry, state, images, device, self.processes, self.folder, self.reporter, scalars
+        )
+
+    def _view(self, state: RunState, device: Device, images: ImageSet, records: Records) -> RunView:
+        workers = self._workers(device, images)
+        return run_view(state, self.source, images, device, workers, self.processes, records, self.reporter)
+
+    def _log_hook(
+        self, state: RunState, device: Device, board: TensorBoard | None, listeners: Sequence[TrainingHook]
+    ) -> LogHook:
         scalars = board.scalars if board else None
         every = self.config.log.every
-        return LogHook(state, every, self.processes, device.device, self.reporter, self.folder, scalars, self.hooks)
+        return LogHook(state, every, self.processes, device.device, self.reporter, self.folder, scalars, listeners)
 
     def _picture_hooks(self, state: RunState, board: TensorBoard | None) -> list[TrainingHook]:
         """None where one process alone cannot run the model: the sharded one needs them all."""
@@ -292,7 +319,9 @@ class Session:
             f"{reason} at step {state.step}; everything is saved. Go on with: ssl-train --resume {self.resume_path}"
         )
 
-    def _finish(self, state: RunState, log: LogHook, bad: BadImages, plan: BatchPlan) -> dict[str, Any]:
+    def _finish(
+        self, state: RunState, metrics: Mapping[str, float], bad: BadImages, plan: BatchPlan, verdict: str | None
+    ) -> dict[str, Any]:
         seconds = time.perf_counter() - self.started
         result = {
             "method": self.config.method.match.component.name,
@@ -300,8 +329,9 @@ class Session:
             "step": state.step,
             "seconds": round(seconds, 1),
             "images_seen": state.step * plan.batch_size,
-            "metrics": log.last,
+            "metrics": metrics,
             "bad_images": len(bad),
+            **({} if verdict is None else {"verdict": verdict}),
         }
         if self.folder is not None:
             weights = state.weights()
@@ -322,7 +352,7 @@ def _report(result: Mapping[str, Any], seconds: float) -> str:
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in result["metrics"].items() if name != "eta")
     return (
         f"# {result['method']}: {result['step']} updates, {result['images_seen']:,} images in {duration(seconds)}\n\n"
-        f"Last logged values: {metrics}\n"
+        f"Last logged values: {metrics}\n" + (f"\nVerdict: {result['verdict']}\n" if "verdict" in result else "")
     )
 
 

@@ -12,7 +12,7 @@ from ssl_core.config.recipes import DataFacts
 from ssl_core.config.request import Request
 from ssl_core.config.resolve import from_resolved, resolve
 from ssl_core.config.run_config import RunConfig
-from ssl_core.config.sections import TrainOptions
+from ssl_core.config.sections import SUBSET, TrainOptions
 from ssl_core.config.select import select
 from ssl_core.contracts.data import DataSource
 from ssl_core.data.facts import median_size
@@ -21,7 +21,7 @@ from ssl_core.runner import checkpoint
 from ssl_core.runner.reporter import Reporter
 from ssl_core.runner.run_folder import RunFolder
 
-_INHERITED = ("data.max_bad_fraction", "data.workers", "log.every")
+_INHERITED = ("data.max_bad_fraction", "data.workers", *(f"data.{name}" for name in SUBSET), "log.every")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,86 @@
+"""Clean views of whole images with their labels, for scores: the loader of evaluations inside a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ssl_core.contracts.batch import Batch
+from ssl_core.contracts.data import BadImage, ImageSet
+from ssl_core.data.cropping import center_view
+from ssl_core.data.loader import start_worker
+from ssl_core.data.reading import read_clean
+
+
+def clean_loader(
+    images: ImageSet,
+    indices: Sequence[int],
+    *,
+    size: int,
+    crop_fraction: float,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> Iterable[Batch]:
+    """Makes the batches of one process; those of all processes together hold each image once.
+
+    Every process gets equally many batches of equal sizes, as sharded models need it: where the images
+    do not divide, fillers with label -1 follow. An image that cannot be read is such a filler, too.
+
+    Args:
+        images: one split.
+        indices: which of its images.
+        size: pixels of the view `image`, (3, size, size) uint8.
+        crop_fraction: share of the shorter side that is kept, see `center_view`.
+        batch_size: images at once.
+        rank: of this process.
+        world_size: number of processes.
+        workers: processes that load images; 0 = this one.
+        pin_memory: whether batches are put into page-locked memory.
+    """
+    own = list(indices[rank::world_size])
+    fillers = -(-len(indices) // world_size) - len(own)
+    return DataLoader(
+        _CleanViews(images, [*own, *([None] * fillers)], size, crop_fraction),
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=pin_memory,
+        worker_init_fn=start_worker,
+        # Else the DataLoader draws a number from the global generator, which the model may be using.
+        generator=torch.Generator(),
+    )
+
+
+class _CleanViews(Dataset):
+    """(view (3, S, S) uint8, index, label); black, with label -1, where there is no image."""
+
+    def __init__(self, images: ImageSet, indices: Sequence[int | None], size: int, crop_fraction: float):
+        self._images = images
+        self._indices = indices
+        self._size = size
+        self._crop_fraction = crop_fraction
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, int, int]:
+        index = self._indices[position]
+        if index is not None:
+            try:
+                view = center_view(read_clean(self._images, index), self._size, self._crop_fraction)
+                return view, index, self._images.label(index)
+            except BadImage:
+                pass
+        return torch.zeros(3, self._size, self._size, dtype=torch.uint8), -1, -1
+
+
+def _collate(samples: Sequence[tuple[Tensor, int, int]]) -> Batch:
+    views, indices, labels = zip(*samples, strict=True)
+    index = torch.tensor(indices)
+    return Batch({"image": torch.stack(views)}, index=index, source=index, label=torch.tensor(labels))
