@@ -140,8 +140,8 @@ class MaskedModeling(Method):
     @torch.no_grad()
     def pictures(self, batch: Batch, rows: int = 8) -> dict[str, Tensor]:
         """Returns the head's own pictures and `reconstruction`: one image a row, as it is, with its hidden
-        patches greyed out, and as the tokenizer decodes the visible codes and the predicted ones (where
-        it can decode).
+        patches greyed out, and as the target source sees the visible targets and the predicted ones (where
+        it can turn targets into pictures).
 
         Args:
             batch: views float in [0, 1] on the device, with masks.
@@ -152,28 +152,30 @@ class MaskedModeling(Method):
         training = self.training
         self.eval()
         try:
-            ids = self._predicted_ids(batch, image, mask)
+            targets = self._predicted_targets(batch, image, mask)
         finally:
             self.train(training)
-        decoded = self.target.decode(ids.unflatten(1, self.grid)) if ids is not None else None
+        decoded = None if targets is None else self.target.picture(targets, batch.views, self.grid)
         hidden = mask.hidden.any(dim=1).unflatten(1, self.grid)  # (B, h, w)
         return {"reconstruction": picture_sheet(image, hidden, decoded), **self.head.pictures()}
 
-    def _predicted_ids(self, batch: Batch, image: Tensor, mask: MaskBatch) -> Tensor | None:
-        """Returns the codes (B, N) of the image with the hidden ones replaced by the head's guesses."""
-        if not isinstance(self.target, Tokenizer) or not self.target.can_decode:
+    def _predicted_targets(self, batch: Batch, image: Tensor, mask: MaskBatch) -> Tensor | None:
+        """Returns the targets, (B, N) or (B, N, Dt), with those of hidden patches replaced by the head's guesses."""
+        if not self.target.can_decode:
             return None
         guesses = self.head.predict(self._encode(image, mask), mask)
         if guesses is None:
             return None
         places = mask.ids.flatten(1)  # (B, M * K)
-        ids = self._targets(batch)
+        targets = self._targets(batch)
+        count = targets.shape[1]
         if mask.valid is not None:
-            # Padding points at patch 0: keep what is there already, or what a real guess will write.
-            ids = torch.cat([ids, ids[:, :1]], dim=1)  # (B, N + 1)
-            places = torch.where(mask.valid.flatten(1), places, ids.shape[1] - 1)
-            return ids.scatter(1, places, guesses)[:, :-1]  # (B, N)
-        return ids.scatter(1, places, guesses)
+            # Padding points at patch 0: its guess goes behind the last patch, and away.
+            targets = torch.cat([targets, targets[:, :1]], dim=1)  # (B, N + 1) or (B, N + 1, Dt)
+            places = torch.where(mask.valid.flatten(1), places, count)
+        if targets.ndim == 3:
+            places = places.unsqueeze(-1).expand_as(guesses)  # (B, M * K, Dt)
+        return targets.scatter(1, places, guesses.to(targets.dtype))[:, :count]
 
 
 def _places(count: int) -> str:

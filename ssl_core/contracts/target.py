@@ -50,9 +50,11 @@ class TargetSource(nn.Module, ABC):
 
     Attributes (set by the subclass):
         width: Dt, of a source that gives vectors.
+        can_decode: whether `picture` works.
     """
 
     width: int
+    can_decode: bool = False
 
     @abstractmethod
     def targets(self, views: Mapping[str, Tensor], grid: Grid) -> Tensor:
@@ -74,6 +76,19 @@ class TargetSource(nn.Module, ABC):
             grid: the backbone's patches.
         """
         return None
+
+    def picture(self, targets: Tensor, views: Mapping[str, Tensor], grid: Grid) -> Tensor:
+        """Turns targets, some of them guessed, back into images. Only if `can_decode`.
+
+        Args:
+            targets: (B, N) ids or (B, N, Dt) vectors.
+            views: of the images that they stand for, as in `targets`.
+            grid: (h, w), N = h * w.
+
+        Returns:
+            (B, C, H, W) float in [0, 1].
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot make pictures of its targets")
 
     def bind(self, backbone: Backbone) -> None:
         """Called once before training, for sources that follow the backbone (an EMA teacher).
@@ -104,7 +119,6 @@ class Tokenizer(TargetSource):
     """
 
     vocab_size: int
-    can_decode: bool = False
 
     @abstractmethod
     def encode(self, pixels: Tensor) -> Tensor:
@@ -116,3 +130,6 @@ class Tokenizer(TargetSource):
 
     def targets(self, views: Mapping[str, Tensor], grid: Grid) -> Tensor:
         return self.encode(views["tokens"] if "tokens" in views else views["image"]).flatten(1)  # (B, N)
+
+    def picture(self, targets: Tensor, views: Mapping[str, Tensor], grid: Grid) -> Tensor:
+        return self.decode(targets.unflatten(1, grid))

@@ -267,10 +267,22 @@ def test_pictures_with_padded_masks_leave_the_first_patch_alone():
     padded = MaskBatch(hidden, ids, torch.tensor([True, False, False, False]).expand(3, 1, K))
     batch = replace(batch, mask=padded)
     codes = method._targets(batch)
-    predicted = method._predicted_ids(batch, batch.views["image"], padded)
+    predicted = method._predicted_targets(batch, batch.views["image"], padded)
     expected = codes.clone()
     expected[:, 5] = VOCAB - 1
     assert torch.equal(predicted, expected)
+
+
+def test_pictures_of_vectors_put_guesses_among_them():
+    method = _method(tokenizer=ToyVectors())
+    method.target.can_decode = True
+    batch = _batch(method)
+    guesses = torch.full((3, K, 3), 9.0)
+    method.head.predict = lambda features, mask: guesses
+    for mask in (batch.mask, replace(batch.mask, valid=torch.tensor([False, True, True, True]).expand(3, 1, K))):
+        expected = method._targets(batch).clone()
+        expected[:, mask.ids[0, 0, 1 if mask.valid is not None else 0 :]] = 9.0
+        assert torch.equal(method._predicted_targets(replace(batch, mask=mask), batch.views["image"], mask), expected)
 
 
 def test_pictures_without_a_decoder():

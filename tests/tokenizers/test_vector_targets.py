@@ -69,6 +69,13 @@ def test_pixels_are_maes_target(normalize):
     assert (output.logits - wanted)[hidden].square().mean().item() == pytest.approx(output.loss.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("normalize", [True, False])
+def test_the_true_pixels_make_the_true_picture(normalize):
+    target = PixelTarget(PixelOptions(normalize=normalize), context(8))
+    views = {"image": images()}
+    torch.testing.assert_close(target.picture(target.targets(views, (4, 4)), views, (4, 4)), views["image"])
+
+
 def test_a_flat_patch_has_a_finite_target():
     target = PixelTarget(PixelOptions(), context(8))
     grey = BuildContext(image_size=32, parts={"backbone": Patches(8)})

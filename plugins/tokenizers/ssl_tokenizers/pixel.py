@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ssl_core.api import BuildContext, Grid, Normalize, TargetSource
 from ssl_tokenizers.options import PixelOptions
-from ssl_tokenizers.patches import backbone_patch, patchify
+from ssl_tokenizers.patches import backbone_patch, patchify, unpatchify
 
 _EPS = 1e-6
 """Added to a patch's variance before the root is taken (MAE's)."""
@@ -33,6 +33,8 @@ class PixelTarget(TargetSource):
         ConfigError: the method has no backbone.
     """
 
+    can_decode = True
+
     def __init__(self, options: PixelOptions, context: BuildContext):
         super().__init__()
         self.options = options
@@ -43,8 +45,27 @@ class PixelTarget(TargetSource):
     @torch.no_grad()
     def targets(self, views: Mapping[str, Tensor], grid: Grid) -> Tensor:
         """Returns (B, N, p * p * C) float32; see `TargetSource.targets` for the arguments."""
-        patches = patchify(self.normalize(views["image"].float()), grid)  # (B, N, p * p * C)
+        patches = self._patches(views, grid)
         if not self.options.normalize:
             return patches
-        variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)  # (B, N, 1) each
-        return (patches - mean) * (variance + _EPS).rsqrt()
+        mean, deviation = _moments(patches)
+        return (patches - mean) / deviation
+
+    @torch.no_grad()
+    def picture(self, targets: Tensor, views: Mapping[str, Tensor], grid: Grid) -> Tensor:
+        """Puts the patches together. With `normalize`, each gets the mean and the deviation of the true one, as
+        in MAE's pictures: they are no part of what was predicted."""
+        if self.options.normalize:
+            mean, deviation = _moments(self._patches(views, grid))
+            targets = targets * deviation + mean
+        pixels = unpatchify(targets.float(), grid, self.channels)  # (B, C, H, W)
+        return (pixels * self.normalize.std + self.normalize.mean).clamp(0, 1)
+
+    def _patches(self, views: Mapping[str, Tensor], grid: Grid) -> Tensor:
+        return patchify(self.normalize(views["image"].float()), grid)  # (B, N, p * p * C)
+
+
+def _moments(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the mean and the standard deviation of each patch, (B, N, 1) each."""
+    variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
+    return mean, (variance + _EPS).sqrt()
