@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ssl_core.api import BuildContext, CheckpointError, ConfigError, ViewSpec, write_export
-from ssl_core.codebook import code_counts, dead_codes, perplexity, used_share
+from ssl_core.api import code_counts, dead_codes, perplexity, used_share
 from ssl_tokenizers.clustering import assign, fit_kmeans, sum_by_code
 from ssl_tokenizers.kmeans import KMeansTokenizer
 from ssl_tokenizers.options import KMeansOptions
