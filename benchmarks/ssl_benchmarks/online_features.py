@@ -128,7 +128,7 @@ def undisturbed(module: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 def _uncompiled():
-    """Compiled blocks would be compiled again for eval mode and this batch size: slower than to run them as they are."""
+    """Compiled blocks would be compiled again for eval mode and this batch size: slower than as they are."""
     if "torch._dynamo" not in sys.modules:  # nothing is compiled, and importing it takes seconds
         return nullcontext()
     return torch.compiler.set_stance("force_eager")

@@ -18,6 +18,15 @@ class FolderOptions(Options):
     """Pixels above which a file counts as unreadable: a small file can claim to be larger than memory."""
 
 
+class SingleImageOptions(Options):
+    """One image file."""
+
+    path: Path | None = None
+    """The file."""
+    max_pixels: int = Field(89_478_485, ge=1, le=178_956_970)
+    """Pixels above which it counts as unreadable."""
+
+
 class TexturesOptions(Options):
     """Generated grey textures."""
 

@@ -7,6 +7,7 @@ from ssl_core.builtin.options import (
     AugmentOptions,
     FolderOptions,
     RandomMaskerOptions,
+    SingleImageOptions,
     StoredOptions,
     TexturesOptions,
     TimmDatasetOptions,
@@ -69,6 +70,13 @@ def register_datasets() -> list[Component]:
             summary="a folder of image files, with or without classes",
             target="ssl_core.builtin.folder:FolderSource",
             options=FolderOptions,
+        ),
+        Component(
+            kind="dataset",
+            name="image",
+            summary="one image file, to look at what a backbone makes of it",
+            target="ssl_core.builtin.single_image:SingleImageSource",
+            options=SingleImageOptions,
         ),
         Component(
             kind="dataset",

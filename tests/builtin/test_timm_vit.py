@@ -88,7 +88,7 @@ def test_wanted_layers():
 def test_patch_size_and_dynamic_size():
     assert _vit(image_size=32, patch_size=4).grid(32, 32) == (8, 8)
     backbone = _vit(dynamic=True)
-    assert backbone.provides == {"cls", "drop_tokens", "any_size"}
+    assert backbone.provides == {"cls", "drop_tokens", "any_size", "attention"}
     assert backbone(_pixels(96)).patches.shape == (2, 36, 192)
     with torch.no_grad():
         expected = backbone.vit.forward_features(_pixels())[:, 1:]
@@ -109,7 +109,7 @@ def test_what_cannot_be_built_is_said_in_one_line():
 def test_beits_do_not_drop_patches():
     with torch.device("meta"):
         backbone = TimmVit(TimmVitOptions(model="beit_base_patch16_224"), BuildContext(image_size=SIZE))
-        assert backbone.provides == {"cls"}
+        assert backbone.provides == {"cls", "attention"}
         with pytest.raises(UsageError, match=r"cannot leave patches out"):
             backbone.encode(torch.zeros(1, 16, 768), (4, 4), ids=torch.zeros(1, 2, dtype=torch.int64))
 
