@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ssl_benchmarks.online_options import OnlineOptions
 from ssl_benchmarks.options import KnnOptions
+from ssl_benchmarks.protocols import KNN_PROTOCOLS
 from ssl_core.api import Component, hookimpl
 
 
@@ -16,6 +17,7 @@ def register_evaluators() -> list[Component]:
             summary="k nearest neighbours on frozen features, beside random initialisation and raw pixels",
             target="ssl_benchmarks.knn:KnnEvaluator",
             options=KnnOptions,
+            recipes=KNN_PROTOCOLS,
             references=(
                 "Wu et al. 2018, arXiv 1805.01978 (weighted k-NN)",
                 "Caron et al. 2021, arXiv 2104.14294 (protocol)",
