@@ -41,6 +41,9 @@ def eval_command(arguments: Sequence[str]) -> Mapping[str, Any]:
         return {"help": text}
     _, settings = parser.parse_with_settings(rest)
     data_settings, backbone_options, shared, own = _sorted(settings, match.component.options)
+    if flags.out is not None and flags.out.suffix and "file" in match.component.options.model_fields:
+        own.setdefault("file", str(flags.out))
+        flags.out = None
     protocol = choose_protocol(match.component, shared.protocol, own)
     options = validate_options(match.component.options, protocol.settings)
     if len(words) < 2:
@@ -72,7 +75,7 @@ def eval_command(arguments: Sequence[str]) -> Mapping[str, Any]:
     show(result, Console())
     if file is not None:
         print(f"stored: {file}")
-    else:
+    elif not result.get("files"):
         print("not stored: what was evaluated is no run folder; --out DIR keeps the result")
     registry.hook.evaluated(checkpoint=checkpoint, result=result)
     return result
@@ -164,7 +167,7 @@ def _parser() -> Parser:
     parser = Parser(prog="ssl-eval")
     add = parser.add_argument
     add("--data", metavar="PATH_OR_NAME", help="labelled images; without it, those the backbone was trained on")
-    add("--out", metavar="DIR", type=Path, help="where the result is kept; in a run folder by default")
+    add("--out", metavar="DIR", type=Path, help="where the result is kept, by default in the run; features: F.npy")
     add("--json", action="store_true", help="print one JSON object on stdout, everything else on stderr")
     add("--plugin", metavar="FILE", type=Path, action="append", default=[], help="load a single-file plugin too")
     add("--no-plugin", metavar="NAME", action="append", default=[], help="leave an installed plugin out")

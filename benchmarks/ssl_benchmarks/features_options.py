@@ -16,8 +16,8 @@ class FeaturesOptions(Options):
     """Features of every image of a split, in a file for use elsewhere."""
 
     file: Path | None = None
-    """`F.npy`, with the paths and labels in `F.csv` beside it, or `F.parquet` with everything. `--out F.npy` says the
-    same; nothing = `features.npy` in the folder of the result."""
+    """`F.npy`, with paths and labels in `F.csv` and the protocol in `F.json`, or `F.parquet` with everything in it.
+    `--out F.npy` says the same; nothing = `features.npy` in the folder of the result."""
     split: str | None = None
     """Split whose images are read, labelled or not; nothing = `train`, or the first there is."""
     feature: Literal["mean", "cls", "cls+mean"] = "mean"
