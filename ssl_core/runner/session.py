@@ -160,6 +160,8 @@ class Session:
         model = distribute(method, self.config.runtime.distributed, self.processes, device.device)
         if self.config.runtime.compile:
             _compile_blocks(method)
+            if device.device.type == "cuda":  # on a CPU it takes minutes and gains little
+                _compile_target(method)
         optimizer = build_optimizer(method, self.config.optim)
         decay = self.config.train.ema
         average = None if decay is None else WeightAverage(method, decay)
@@ -372,3 +374,10 @@ def _compile_blocks(method: nn.Module) -> None:
             torch._dynamo.config.recompile_limit = max(limit, 4 * len(module.blocks))
             for block in module.blocks:
                 block.compile()
+
+
+def _compile_target(method: Method) -> None:
+    """Compiles what makes the targets: it runs in every step, without gradient, on the same shapes."""
+    target = getattr(method, "target", None)
+    if isinstance(target, TargetSource):
+        target.targets = torch.compile(target.targets)  # pyright: ignore[reportAttributeAccessIssue]

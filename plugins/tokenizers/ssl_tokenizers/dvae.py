@@ -19,6 +19,7 @@ from ssl_core.api import (
     ViewSpec,
 )
 from ssl_tokenizers.checkpoint import read_tokenizer
+from ssl_tokenizers.clustering import assign
 from ssl_tokenizers.dvae_network import Decoder, Encoder, NetworkShape
 from ssl_tokenizers.options import DvaeOptions
 
@@ -93,10 +94,21 @@ class DvaeTokenizer(Tokenizer):
     def view(self, image: ViewSpec, grid: Grid) -> ViewSpec:
         return ViewSpec(grid[0] * self.downsample, interpolation="lanczos", crop_of="image")
 
+    @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
-        """Returns ids (B, H / downsample, W / downsample) int64 of (B, C, H, W) float in [0, 1]."""
-        with torch.no_grad():
-            return self.logits(self.features(pixels)).argmax(-1)  # (B, h, w)
+        """Returns ids (B, H / downsample, W / downsample) int64 of (B, C, H, W) float in [0, 1].
+
+        Under autocast the convolutions run in low precision, and the codes are scored in float32 all the same.
+        """
+        trunk = self.encoder.trunk(map_pixels(pixels))  # (B, D', h, w)
+        with torch.autocast(pixels.device.type, enabled=False):
+            scores = self.encoder.output(trunk.float())  # (B, V, h, w), or (B, D, h, w) with cosine logits
+            if not self.cosine:
+                return scores.argmax(1)  # (B, h, w)
+            # The nearest unit vector has the largest cosine; the scores of all places at once may be gigabytes.
+            features = F.normalize(scores.permute(0, 2, 3, 1), dim=-1)  # (B, h, w, D)
+            ids = assign(features.flatten(0, 2), F.normalize(self.codebook, dim=1))
+            return ids.view(features.shape[:3])  # (B, h, w)
 
     def decode(self, ids: Tensor) -> Tensor:
         """Returns (B, C, h * downsample, w * downsample) float32 in [0, 1]."""
