@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ssl_benchmarks.features_options import FeaturesOptions
+from ssl_benchmarks.linear_options import LINEAR_PROTOCOLS, LinearOptions
 from ssl_benchmarks.online_options import OnlineOptions
 from ssl_benchmarks.options import KnnOptions
 from ssl_benchmarks.protocols import KNN_PROTOCOLS
@@ -22,7 +24,27 @@ def register_evaluators() -> list[Component]:
                 "Wu et al. 2018, arXiv 1805.01978 (weighted k-NN)",
                 "Caron et al. 2021, arXiv 2104.14294 (protocol)",
             ),
-        )
+        ),
+        Component(
+            kind="evaluator",
+            name="linear",
+            summary="linear heads on frozen features: layers, poolings and learning rates in one pass",
+            target="ssl_benchmarks.linear:LinearEvaluator",
+            options=LinearOptions,
+            recipes=LINEAR_PROTOCOLS,
+            references=(
+                "BEiT (Bao et al. 2021), arXiv 2106.08254, appendix D",
+                "MAE (He et al. 2021), arXiv 2111.06377, appendix A.1",
+                "DINO (Caron et al. 2021), arXiv 2104.14294",
+            ),
+        ),
+        Component(
+            kind="evaluator",
+            name="features",
+            summary="writes the features of every image to a file, for use elsewhere; gives no number",
+            target="ssl_benchmarks.features_command:FeaturesEvaluator",
+            options=FeaturesOptions,
+        ),
     ]
 
 
