@@ -142,8 +142,7 @@ def _attention_sheet(looked: list[Looked], references: list[Reference], grid: tu
     for one in looked:
         image = picture(one.pixels, size)
         for reference, maps in zip(references, one.maps.numpy(), strict=True):
-            shown = image if reference is None else marked(image, reference, grid)
-            rows.append([shown, *(heat(values, size) for values in maps)])
+            rows.append([marked(image, reference, grid), *(heat(values, size) for values in maps)])
     heads = looked[0].maps.shape[1] - 1
     return sheet(rows, ["image", "mean", *(f"head {head}" for head in range(heads))])
 

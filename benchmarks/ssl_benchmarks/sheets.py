@@ -33,17 +33,20 @@ def heat(values: np.ndarray, size: int) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(colours)).resize((size, size), Image.Resampling.NEAREST)
 
 
-def marked(image: Image.Image, place: tuple[int, int], grid: tuple[int, int]) -> Image.Image:
-    """Returns the image with a frame around one patch.
+def marked(image: Image.Image, place: tuple[int, int] | None, grid: tuple[int, int]) -> Image.Image:
+    """Returns the image with a frame around one patch, or around all of it.
 
     Args:
-        place: (row, column).
+        place: (row, column); None = all of it, for a token that is no patch.
         grid: (h, w), the patches there are.
     """
     image = image.copy()
-    height, width = image.height // grid[0], image.width // grid[1]
-    left, top = place[1] * width, place[0] * height
-    ImageDraw.Draw(image).rectangle((left - 1, top - 1, left + width, top + height), outline=_MARK, width=2)
+    box = (0, 0, image.width - 1, image.height - 1)
+    if place is not None:
+        height, width = image.height // grid[0], image.width // grid[1]
+        left, top = place[1] * width, place[0] * height
+        box = (left - 1, top - 1, left + width, top + height)
+    ImageDraw.Draw(image).rectangle(box, outline=_MARK, width=2)
     return image
 
 
