@@ -47,6 +47,9 @@ class Evaluator(ABC):
     def run(self, backbone: Backbone, data: DataSource, out: Path | None) -> dict[str, Any]:
         """Evaluates and returns JSON-ready values: `evaluator`, `protocol`, `metrics`, `baselines`.
 
+        `metrics` is empty where the result is files alone. Besides, where there are any: `files` (paths), `tables`
+        (each with `title`, `columns` and `rows`) and `notes` (sentences a reader needs).
+
         Args:
             backbone: in eval mode; `backbone.spec` says how to normalise pixels, and can be built again
                 untrained as a baseline (`build_untrained`).
