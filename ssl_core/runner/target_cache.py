@@ -88,7 +88,8 @@ class TargetKeeper:
     def describe(self) -> str:
         """Returns a line for the header."""
         size = self.rows.bytes / 1e6
-        return f"codes of {self.views} fixed views of each image are kept in {self.rows.file.parent}, up to {size:,.1f} MB"
+        views = "one fixed view" if self.views == 1 else f"{self.views} fixed views"
+        return f"the codes of {views} of each image are kept in {self.rows.file.parent}, up to {size:,.2f} MB"
 
     def keep(self, index: Tensor, targets: Tensor | None, epoch: int) -> None:
         """Keeps the targets of one micro-batch.
