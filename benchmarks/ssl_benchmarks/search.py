@@ -24,10 +24,10 @@ from torch.nn import functional as F
 
 SPARE_CANDIDATES = 32
 """How many more than k are fetched, besides the excluded row."""
-_QUERY_ROWS = 512
+_QUERY_ROWS = 2048
 _QUERY_ROWS_ON_GPU = 8192
 """More, because a bank in the CPU's memory crosses to the GPU once for each of these."""
-_BANK_ROWS = 32_768
+_BANK_ROWS = 16_384
 _EXCLUDED = -2.0
 """Similarity of a row that must not be found: below every cosine."""
 

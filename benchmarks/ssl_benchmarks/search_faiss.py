@@ -31,20 +31,9 @@ class FaissSearch(CandidateSearch):
     name = "faiss"
 
     def __init__(self, bank: Tensor):
-        faiss = _import()
-        self.version = faiss.__version__
-        self.error = float32_error(bank.shape[1])
-        self._index: Any = faiss.IndexFlatIP(bank.shape[1])
-        if bank.is_cuda:
-            # Without this question faiss makes an index that fails only when it is searched.
-            if not faiss.get_num_gpus():
-                raise FaissUnusable("this faiss sees no GPU")
-            self.error = _TF32_ERROR
-            try:
-                self._index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), bank.device.index or 0, self._index)
-            except RuntimeError as error:
-                raise FaissUnusable(_first_line(error)) from None
-        self._index.add(bank.cpu().numpy())
+        self.version = _import().__version__
+        self.error = _TF32_ERROR if bank.is_cuda else float32_error(bank.shape[1])
+        self._index = _flat_index(bank)
 
     def candidates(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
         similarities, ids = self._index.search(queries.cpu().numpy(), count)
@@ -75,6 +64,36 @@ def choose_search(
         return FaissSearch(bank), None
     except FaissUnusable as error:
         return TorchSearch(bank), f"faiss does not work here ({error}); torch searched, the answers are the same"
+
+
+def plain_search(bank: Tensor, queries: Tensor, k: int) -> Tensor:
+    """Returns the rows (Q, k) of the bank that faiss alone finds, on the CPU: what a search is compared with in time.
+
+    Args:
+        bank: (n, D) float32.
+        queries: (Q, D) float32, on the same device.
+        k: neighbours.
+
+    Raises:
+        FaissUnusable: as in `FaissSearch`.
+    """
+    return torch.from_numpy(_flat_index(bank).search(queries.cpu().numpy(), k)[1])
+
+
+def _flat_index(bank: Tensor) -> Any:
+    """Returns an exact index by inner product that holds the bank, on the bank's device."""
+    faiss = _import()
+    index = faiss.IndexFlatIP(bank.shape[1])
+    if bank.is_cuda:
+        # Without this question faiss makes an index that fails only when it is searched.
+        if not faiss.get_num_gpus():
+            raise FaissUnusable("this faiss sees no GPU")
+        try:
+            index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), bank.device.index or 0, index)
+        except RuntimeError as error:
+            raise FaissUnusable(_first_line(error)) from None
+    index.add(bank.cpu().numpy())
+    return index
 
 
 def _import() -> Any:

@@ -1,0 +1,142 @@
+"""`ssl-bench features`: feature extraction against the loop that one would write with timm alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+from timm.data.constants import IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ssl_benchmarks.bench_help import help_text
+from ssl_benchmarks.features import BackboneFeatures, default_batch_size, default_workers, extract
+from ssl_benchmarks.timing import row, show_rows, time_ratio
+from ssl_core.api import (
+    ArrayImages,
+    BackboneSpec,
+    Device,
+    Parser,
+    Registry,
+    RuntimeOptions,
+    build_untrained,
+    choose_device,
+)
+
+GOAL = 1.1
+"""At most this share of the bare loop's time."""
+
+
+def command(arguments: Sequence[str]) -> Mapping[str, Any]:
+    """Measures, prints the rows, and returns them as JSON-ready values."""
+    parser = _parser()
+    if "--help" in arguments or "-h" in arguments:
+        text = help_text(parser, "Features of clean images: the time over that of a bare timm loop.")
+        print(text)
+        return {"help": text}
+    flags, _ = parser.parse_with_settings(arguments)
+    device = choose_device(RuntimeOptions())
+    large = device.device.type == "cuda"
+    model = flags.model or ("vit_base_patch16_224" if large else "vit_tiny_patch16_224")
+    found = rows(device, model, flags.image_size, flags.images or (8192 if large else 64), flags.repeats, flags.workers)
+    show_rows(found)
+    return {"device": device.describe(), "rows": found}
+
+
+def rows(
+    device: Device,
+    model: str = "vit_tiny_patch16_224",
+    image_size: int = 224,
+    images: int = 64,
+    repeats: int = 5,
+    workers: int | None = None,
+) -> list[dict[str, Any]]:
+    """Measures the mean of the patches after the final norm, of images of noise that lie in memory.
+
+    Both sides resize, cut, normalise and run the same network in the same precision, with equally many images at
+    once and equally many processes.
+
+    Args:
+        device: where, and in which precision.
+        model: timm's name.
+        image_size: pixels that the network sees; the images are an eighth larger.
+        images: how many.
+        repeats: pairs of measurements.
+        workers: processes that prepare images; None = as an evaluation chooses.
+    """
+    side = image_size * 8 // 7
+    pixels = np.random.default_rng(0).integers(0, 256, (images, side, side, 3), dtype=np.uint8)
+    pictures = ArrayImages(pixels)
+    workers = default_workers(pictures, images) if workers is None else workers
+    batch_size = min(images, default_batch_size(image_size, device.device))
+
+    mean, std = IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
+    spec = BackboneSpec("core:vit", {"model": model}, image_size, mean, std)
+    embed = {"model": BackboneFeatures(build_untrained(spec, registry=Registry.load()), device)}
+
+    def ours() -> Tensor:
+        found = extract(
+            pictures,
+            range(images),
+            embed,
+            size=image_size,
+            device=device.device,
+            crop_fraction=0.875,
+            batch_size=batch_size,
+            workers=workers,
+        )
+        return found.features["model"]
+
+    plain = timm.create_model(model, img_size=image_size, num_classes=0).to(device.device).eval()
+    transform = timm.data.create_transform(
+        image_size, interpolation="bicubic", mean=mean, std=std, crop_pct=0.875, is_training=False
+    )
+    loader = DataLoader(
+        _Plain(pixels, transform), batch_size, num_workers=workers, pin_memory=device.device.type == "cuda"
+    )
+
+    def bare() -> Tensor:
+        found = []
+        with torch.inference_mode(), device.autocast():
+            for batch in loader:
+                tokens = plain.forward_features(batch.to(device.device, non_blocking=True))
+                found.append(tokens[:, plain.num_prefix_tokens :].float().mean(1).cpu())
+        return torch.cat(found)
+
+    # Time of other processes counts where work is done by them.
+    clock = "cpu" if device.device.type == "cpu" and not workers else "wall"
+    ratio, spread = time_ratio(ours, bare, repeats=repeats, clock=clock)
+    line = row(f"features of {model}", "a bare timm loop", ratio, spread, GOAL)
+    size = {"image_size": image_size, "images": images, "batch_size": batch_size, "workers": workers, "clock": clock}
+    return [{**line, **size}]
+
+
+class _Plain(Dataset):
+    """Images and timm's transform, as in any script."""
+
+    def __init__(self, pixels: np.ndarray, transform: Any):
+        self._pixels = pixels
+        self._transform = transform
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self._transform(Image.fromarray(self._pixels[index]))
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="ssl-bench features")
+    add = parser.add_argument
+    add("--model", metavar="NAME", help="timm's name; ViT-B/16 on a GPU, ViT-Ti/16 on a CPU by default")
+    add("--image-size", metavar="PIXELS", type=int, default=224, help="that the network sees (default 224)")
+    add("--images", metavar="N", type=int, help="how many; 8192 on a GPU, 64 on a CPU by default")
+    add("--workers", metavar="N", type=int, help="processes that prepare images; as an evaluation chooses by default")
+    add("--repeats", metavar="N", type=int, default=5, help="pairs of measurements (default 5)")
+    add("--json", action="store_true", help="print one JSON object on stdout, everything else on stderr")
+    add("--help", "-h", action="store_true", help="this help")
+    return parser
