@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from ssl_benchmarks.attention_options import AttentionOptions
 from ssl_benchmarks.features_options import FeaturesOptions
+from ssl_benchmarks.finetune_options import ClassifierOptions, FinetuneOptions, RandAugmentOptions
+from ssl_benchmarks.finetune_recipes import PRESET, PROTOCOLS, RECIPES
 from ssl_benchmarks.linear_options import LINEAR_PROTOCOLS, LinearOptions
 from ssl_benchmarks.online_options import OnlineOptions
 from ssl_benchmarks.options import KnnOptions
 from ssl_benchmarks.protocols import KNN_PROTOCOLS
 from ssl_core.api import Component, hookimpl
+
+_FINETUNING = ("BEiT (Bao et al. 2021), arXiv 2106.08254", "MAE (He et al. 2021), arXiv 2111.06377")
 
 
 @hookimpl
@@ -45,6 +50,54 @@ def register_evaluators() -> list[Component]:
             target="ssl_benchmarks.features_command:FeaturesEvaluator",
             options=FeaturesOptions,
         ),
+        Component(
+            kind="evaluator",
+            name="finetune",
+            summary="trains a classifier on the whole backbone and scores it on the test split",
+            target="ssl_benchmarks.finetune:FinetuneEvaluator",
+            options=FinetuneOptions,
+            references=_FINETUNING,
+            recipes=PROTOCOLS,
+        ),
+        Component(
+            kind="evaluator",
+            name="attention",
+            summary="draws where chosen patches look, head by head, and patch features as colours; gives no number",
+            target="ssl_benchmarks.attention:AttentionEvaluator",
+            options=AttentionOptions,
+            references=("BEiT (Bao et al. 2021), arXiv 2106.08254, section 3.4",),
+        ),
+    ]
+
+
+@hookimpl
+def register_methods() -> list[Component]:
+    return [
+        Component(
+            kind="method",
+            name="finetune",
+            summary="Learn the classes of labelled images, starting from a trained backbone (--init-from)",
+            target="ssl_benchmarks.classifier:Classifier",
+            options=ClassifierOptions,
+            references=_FINETUNING,
+            slots={"backbone": "beit:vit", "transform": "benchmarks:randaugment"},
+            settings=PRESET,
+            recipes=RECIPES,
+        )
+    ]
+
+
+@hookimpl
+def register_transforms() -> list[Component]:
+    return [
+        Component(
+            kind="transform",
+            name="randaugment",
+            summary="random resized crops, flips and timm's RandAugment",
+            target="ssl_benchmarks.randaugment:RandAugmentCrops",
+            options=RandAugmentOptions,
+            references=("RandAugment (Cubuk et al. 2019), arXiv 1909.13719",),
+        )
     ]
 
 

@@ -32,14 +32,16 @@ class WeightAverage:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Puts the average in the place of the trained weights, for an evaluation, and takes it back."""
-        kept = [tensor.detach().clone() for tensor in self.trained.values()]
-        with torch.no_grad():
-            torch._foreach_copy_(_tensors(self.trained.values()), _tensors(self.average.values()))
+        kept = [tensor.clone() for tensor in _tensors(self.trained.values())]
+        self._put(_tensors(self.average.values()))
         try:
             yield
         finally:
-            with torch.no_grad():
-                torch._foreach_copy_(_tensors(self.trained.values()), kept)
+            self._put(kept)
+
+    def _put(self, values: Iterable[Tensor]) -> None:
+        for tensor, value in zip(_tensors(self.trained.values()), values, strict=True):
+            tensor.copy_(value)  # one by one: sharded tensors cannot be copied as a list
 
     def state(self, model: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Returns a whole state dict: `model` with the averaged parameters in place of the trained."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import partial
+
+from torch.distributed.fsdp import FSDPModule
 
 from ssl_core.contracts.data import DataSource, ImageSet
 from ssl_core.contracts.hooks import RunView
@@ -49,7 +52,6 @@ def run_view(
     reporter: Reporter,
 ) -> RunView:
     """Puts together what the hooks may use."""
-    average = state.average
     return RunView(
         source=source,
         images=images,
@@ -58,7 +60,17 @@ def run_view(
         workers=workers,
         rank=processes.rank,
         world_size=processes.world_size,
-        averaged=nullcontext if average is None else average.in_place,
+        averaged=partial(_averaged, state),
         record=records.record,
         say=reporter.say,
     )
+
+
+@contextmanager
+def _averaged(state: RunState) -> Iterator[None]:
+    """Lends the weights that will be exported."""
+    with nullcontext() if state.average is None else state.average.in_place():
+        yield
+    for module in state.model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()  # else the next step would compute with the weights that were gathered here

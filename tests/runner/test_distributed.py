@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from toy_runs import SMALL_KMEANS_BEIT, SMALL_VQKD, losses, train
+from toy_runs import AVERAGED_CLASSIFIER, SMALL_KMEANS_BEIT, SMALL_VQKD, losses, train
 
 from ssl_core.data.target_rows import TargetRows
 
@@ -22,13 +23,14 @@ def runs(tmp_path_factory) -> Path:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run([*command, str(folder)], capture_output=True, text=True, env=environment, timeout=240)
     assert result.returncode == 0, result.stderr[-4000:]
-    for method, options in (("toy-mae", {}), ("toy-dino", {}), ("vqkd", SMALL_VQKD)):
+    methods = {"toy-mae": {}, "toy-dino": {}, "vqkd": SMALL_VQKD, "finetune": AVERAGED_CLASSIFIER}
+    for method, options in methods.items():
         train(method, folder / method, **options)
     return folder
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
-@pytest.mark.parametrize("method", ["toy-mae", "toy-dino", "vqkd"])
+@pytest.mark.parametrize("method", ["toy-mae", "toy-dino", "vqkd", "finetune"])
 def test_two_processes_follow_the_losses_of_one(runs, method, kind):
     assert losses(runs / f"{method}-{kind}") == pytest.approx(losses(runs / method), rel=1e-4)
 
@@ -51,6 +53,23 @@ def test_the_codebook_is_that_of_one_process(runs, kind):
     assert one.keys() == two.keys()
     difference = (one["quantizer.codebook"] - two["quantizer.codebook"]).abs().max()
     assert difference < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
+def test_each_test_image_is_scored_once(runs, kind):
+    """Thirteen of them, with the averaged weights, by two processes that share the work."""
+    one, two = (_scores(runs / run) for run in ("finetune", f"finetune-{kind}"))
+    assert len(one) == len(two) > 1
+    for mine, theirs in zip(one, two, strict=True):
+        assert (mine["step"], mine["test/images"]) == (theirs["step"], theirs["test/images"])
+        assert mine["test/images"] == 13
+        assert theirs["test/loss"] == pytest.approx(mine["test/loss"], rel=1e-4)
+        assert theirs["test/top1"] == pytest.approx(mine["test/top1"])
+
+
+def _scores(run: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if "test/top1" in line]
 
 
 def test_two_processes_keep_their_targets_in_one_file(runs, tmp_path):

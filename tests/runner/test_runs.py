@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy_runs import SMALL_VQKD, losses, toy_registry, train
+from toy_runs import SMALL_CLASSIFIER, SMALL_VQKD, losses, toy_registry, train
 
 import ssl_core
 from ssl_core.contracts.hooks import TrainingHook
@@ -29,6 +29,14 @@ METHODS = {
     "beit pixel": SMALL_BEIT,
     "beit hog": SMALL_BEIT,
     "dvae": {"tokenizer__vocab_size": 8, "tokenizer__hidden": 8, "tokenizer__blocks": 1, "optim__warmup_steps": 2},
+    "finetune": {
+        **SMALL_CLASSIFIER,
+        "backbone__drop_path": 0.1,
+        "transform__policy": "rand-m9-mstd0.5-inc1",
+        "method__mixup": 0.8,
+        "method__cutmix": 1.0,
+        "method__erasing": 0.25,
+    },
     "vqkd": SMALL_VQKD,
 }
 """Name, perhaps with that of a target -> options that make it small."""

@@ -43,6 +43,18 @@ SMALL_KMEANS_BEIT = {
 }
 """Options that make `beit kmeans` small."""
 
+SMALL_CLASSIFIER = {
+    "backbone__width": 32,
+    "backbone__depth": 2,
+    "backbone__heads": 2,
+    "backbone__patch_size": 8,
+    "optim__warmup_steps": 2,
+}
+"""Options that make `finetune` small; what is mixed, and with which share, would be each process's own."""
+
+AVERAGED_CLASSIFIER = {**SMALL_CLASSIFIER, "train__ema": 0.5, "optim__lr": 1e-2}
+"""Its average is far enough from its last weights to be told apart."""
+
 
 def toy_registry() -> Registry:
     """Returns the installed plugins and the toys."""
