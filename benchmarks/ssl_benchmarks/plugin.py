@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ssl_benchmarks.attention_options import AttentionOptions
-from ssl_benchmarks.attention_options import AttentionOptions
 from ssl_benchmarks.features_options import FeaturesOptions
 from ssl_benchmarks.finetune_options import ClassifierOptions, FinetuneOptions, RandAugmentOptions
 from ssl_benchmarks.finetune_recipes import PRESET, PROTOCOLS, RECIPES
@@ -59,14 +58,6 @@ def register_evaluators() -> list[Component]:
             options=FinetuneOptions,
             references=_FINETUNING,
             recipes=PROTOCOLS,
-        ),
-        Component(
-            kind="evaluator",
-            name="attention",
-            summary="draws where chosen patches look, head by head, and patch features as colours; gives no number",
-            target="ssl_benchmarks.attention:AttentionEvaluator",
-            options=AttentionOptions,
-            references=("BEiT (Bao et al. 2021), arXiv 2106.08254, section 3.4",),
         ),
         Component(
             kind="evaluator",
