@@ -73,13 +73,6 @@ def register_datasets() -> list[Component]:
         ),
         Component(
             kind="dataset",
-            name="image",
-            summary="one image file, to look at what a backbone makes of it",
-            target="ssl_core.builtin.single_image:SingleImageSource",
-            options=SingleImageOptions,
-        ),
-        Component(
-            kind="dataset",
             name="textures",
             summary="generated grey textures, 10 classes, 32 px: a demonstration that needs no files",
             target="ssl_core.builtin.textures:TexturesSource",
@@ -116,6 +109,13 @@ def register_datasets() -> list[Component]:
             target="ssl_core.builtin.fashion_mnist:FashionMnistSource",
             options=StoredOptions,
             references=("Fashion-MNIST (Xiao et al. 2017), arXiv 1708.07747",),
+        ),
+        Component(
+            kind="dataset",
+            name="image",
+            summary="one image file, to look at what a backbone makes of it",
+            target="ssl_core.builtin.single_image:SingleImageSource",
+            options=SingleImageOptions,
         ),
         Component(
             kind="dataset",
