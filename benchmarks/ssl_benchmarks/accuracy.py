@@ -24,7 +24,13 @@ from ssl_core.api import (
 )
 
 _EVALUATIONS = 10
-"""In a run, unless the user says otherwise."""
+"""At most in a run, unless the user says otherwise."""
+
+_SHARE = 0.1
+"""Largest share of the training's own work that evaluations before the end may cost, unless the user says otherwise."""
+
+_WORK = 3
+"""What learning from an image costs, in evaluations of an image: one pass forward and two back."""
 
 _LARGE_IMAGE = 384
 _CROP = 0.875
@@ -100,7 +106,9 @@ class AccuracyHook(TrainingHook):
     def _steps(self, progress: Progress) -> int:
         """Returns the updates between two evaluations; 0 = none before the end."""
         if self._epochs is None:
-            return -(-progress.total_steps // _EVALUATIONS)
+            learnt_from = progress.total_steps * len(self._run.images) / progress.steps_per_epoch
+            affordable = int(_SHARE * _WORK * learnt_from / len(self._indices))
+            return -(-progress.total_steps // min(affordable, _EVALUATIONS)) if affordable else 0
         return max(1, round(self._epochs * progress.steps_per_epoch)) if self._epochs else 0
 
     def _evaluate(self, method: Method, progress: Progress) -> None:

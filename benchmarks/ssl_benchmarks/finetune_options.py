@@ -35,7 +35,8 @@ class ClassifierOptions(Options):
     erasing: float = Field(0.25, ge=0, le=1)
     """Chance that a rectangle of an image is replaced by noise."""
     eval_every: float | None = Field(None, ge=0)
-    """Epochs between two evaluations on the test split; None = ten in a run, 0 = at the end only."""
+    """Epochs between two evaluations on the test split; None = up to ten in a run, as few as cost
+    a tenth of the training; 0 = at the end only."""
     test_split: str | None = None
     """Split that is evaluated; None = `test`, else `val`, else none."""
     crop_pct: float | None = Field(None, gt=0, le=1)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from toy_plugin import SIZE, MemorySet, MemorySource
 
 import ssl_core
+from ssl_benchmarks.accuracy import AccuracyHook
 from ssl_benchmarks.classifier import Classifier
 from ssl_benchmarks.finetune_options import ClassifierOptions
 from ssl_benchmarks.mixing import Mixing
@@ -306,6 +307,19 @@ def test_the_test_split_is_scored_now_and_then_and_at_the_end(registry, tmp_path
     assert [line["step"] for line in scored] == [2, 4, 5]
     assert all(line["test/images"] == 20 for line in scored)
     assert result["metrics"]["test/top1"] == scored[-1]["test/top1"]
+
+
+@pytest.mark.parametrize(("test_images", "every"), [(100, 10), (600, 20), (3000, 100), (4000, 0)])
+def test_evaluations_before_the_end_cost_a_tenth_of_the_training(test_images, every):
+    """Of 100 updates on 10,000 images, three times as much work an image."""
+    from types import SimpleNamespace
+
+    run = SimpleNamespace(images=range(1000))
+    splits = SimpleNamespace(
+        queries=MemorySet([0] * test_images, ("a", "b"), seed=0), queries_name="test", classes=("a", "b")
+    )
+    hook = AccuracyHook(run, splits, ClassifierOptions(), 32)
+    assert hook._steps(Progress(0, 100, 10)) == every
 
 
 def test_the_average_is_scored_where_it_is_exported(registry, tmp_path):
