@@ -183,7 +183,8 @@ def look_up(
             continue
         try:
             if slot not in slots:
-                raise UsageError(f"{slot} '{name}': {no_slot(slot, method.component.name, slots)}")
+                there = [own for own in slots if own in defaults or own not in OPTIONAL_SLOTS]
+                raise UsageError(f"{slot} '{name}': {no_slot(slot, method.component.name, there)}")
             if slot == "dataset":
                 matches[slot] = find_data(name, registry)
             else:

@@ -235,6 +235,15 @@ def test_only_a_process_that_has_the_whole_model_watches():
     assert said == ["monitor   off: runtime.distributed=fsdp2 shards the weights, and it needs them in one process"]
 
 
+def test_choosing_images_draws_from_no_global_generator():
+    images = open_source(None, settings={"dataset.images": 80}).open("train")
+    state = torch.get_rng_state()
+    first, second = choose_images(images, 60, 0, 32), choose_images(images, 60, 0, 32)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first.pixels, second.pixels)
+    assert not torch.equal(first.labels, choose_images(images, 60, 1, 32).labels)
+
+
 def test_an_evaluation_leaves_no_trace():
     module = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.ReLU())
     module[2].eval()

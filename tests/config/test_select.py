@@ -64,9 +64,9 @@ def test_an_unknown_method():
 
 def test_a_slot_that_the_method_lacks():
     text = message(UsageError, method="plain", masker="block")
-    assert text == "masker 'block': method 'plain' has no masker; its parts are backbone, transform, dataset, monitor"
+    assert text == "masker 'block': method 'plain' has no masker; its parts are backbone, transform, dataset"
     text = message(ConfigError, method="plain", settings={"masker.ratio": 0.3})
-    assert text == "masker.ratio: method 'plain' has no masker; its parts are backbone, transform, dataset, monitor"
+    assert text == "masker.ratio: method 'plain' has no masker; its parts are backbone, transform, dataset"
 
 
 def test_all_unknown_parts_at_once():
