@@ -107,8 +107,8 @@ class AccuracyHook(TrainingHook):
         """Returns the updates between two evaluations; 0 = none before the end."""
         if self._epochs is None:
             learnt_from = progress.total_steps * len(self._run.images) / progress.steps_per_epoch
-            affordable = int(_SHARE * _WORK * learnt_from / len(self._indices))
-            return -(-progress.total_steps // min(affordable, _EVALUATIONS)) if affordable else 0
+            before_the_end = int(_SHARE * _WORK * learnt_from / len(self._indices))
+            return -(-progress.total_steps // min(before_the_end + 1, _EVALUATIONS))
         return max(1, round(self._epochs * progress.steps_per_epoch)) if self._epochs else 0
 
     def _evaluate(self, method: Method, progress: Progress) -> None:

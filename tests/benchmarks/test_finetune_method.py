@@ -309,7 +309,7 @@ def test_the_test_split_is_scored_now_and_then_and_at_the_end(registry, tmp_path
     assert result["metrics"]["test/top1"] == scored[-1]["test/top1"]
 
 
-@pytest.mark.parametrize(("test_images", "every"), [(100, 10), (600, 20), (3000, 100), (4000, 0)])
+@pytest.mark.parametrize(("test_images", "every"), [(100, 10), (600, 17), (3000, 50), (4000, 100)])
 def test_evaluations_before_the_end_cost_a_tenth_of_the_training(test_images, every):
     """Of 100 updates on 10,000 images, three times as much work an image."""
     from types import SimpleNamespace

@@ -78,6 +78,8 @@ def test_a_run_learns_from_the_subset_and_goes_on_with_it(tmp_path):
         "backbone.depth": 1,
         "backbone.heads": 1,
         "method.eval_every": 0,
+        "monitor.every_epochs": 0,
+        "runtime.threads": 1,
     }
     ssl_core.train("finetune", out=tmp_path / "run", settings=settings)
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())

@@ -49,6 +49,7 @@ SMALL_CLASSIFIER = {
     "backbone__heads": 2,
     "backbone__patch_size": 8,
     "optim__warmup_steps": 2,
+    "method__eval_every": 0.4,
 }
 """Options that make `finetune` small; what is mixed, and with which share, would be each process's own."""
 
