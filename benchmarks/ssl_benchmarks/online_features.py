@@ -56,16 +56,15 @@ def choose_images(images: ImageSet, count: int, seed: int, size: int) -> ProbeIm
             if len(chosen) == count:
                 break
     labelled = len(chosen) == count
-    with torch.random.fork_rng([]):  # a DataLoader draws from the global generator
-        found = extract(
-            images,
-            chosen if labelled else order[:count],
-            {"pixels": lambda pixels: pixels},
-            size=size,
-            device=torch.device("cpu"),
-            label="monitor: images",
-            dtype=torch.uint8,
-        )
+    found = extract(
+        images,
+        chosen if labelled else order[:count],
+        {"pixels": lambda pixels: pixels},
+        size=size,
+        device=torch.device("cpu"),
+        label="monitor: images",
+        dtype=torch.uint8,
+    )
     labels = found.labels if labelled and len(found.labels.unique()) > 1 else None
     return ProbeImages(found.features["pixels"], labels, len(images.classes or ()))
 
