@@ -77,6 +77,6 @@ def test_a_run_whose_codebook_collapses_says_so_once(tmp_path, capsys):
     warnings = [event["message"] for event in events if event.get("event") == "warning"]
     assert len(warnings) == 1
     assert warnings[0].startswith("the codebook has collapsed: in effect ")
-    assert "tokenizer.logits=cosine" in warnings[0]
+    assert "tokenizer.logits=distance" in warnings[0]
     assert "warning: the codebook has collapsed" in capsys.readouterr().out
     assert list((tmp_path / "run" / "samples").glob("codes-*.png"))

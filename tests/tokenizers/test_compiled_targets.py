@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from ssl_core.api import BuildContext
 from ssl_core.runner.session import _compile_target
@@ -58,7 +57,7 @@ def test_a_method_without_a_target_is_left_alone():
     _compile_target(SimpleNamespace(target=None))
 
 
-@pytest.mark.parametrize("logits", ["cosine", "linear"])
+@pytest.mark.parametrize("logits", ["distance", "linear"])
 def test_codes_are_scored_in_float32_under_autocast(logits):
     """The convolutions run in bf16; what follows them is done here in float64."""
     torch.manual_seed(3)
@@ -69,7 +68,8 @@ def test_codes_are_scored_in_float32_under_autocast(logits):
         trunk = tokenizer.encoder.trunk(map_pixels(pixels))
     assert trunk.dtype == torch.bfloat16
     scores = tokenizer.encoder.output.double()(trunk.double())
-    if logits == "cosine":
-        codes = F.normalize(tokenizer.codebook.double(), dim=1)
-        scores = torch.einsum("bdhw,vd->bvhw", F.normalize(scores, dim=1), codes)
+    if logits == "distance":
+        features = scores + tokenizer.analysis.double()(pixels.double())  # (B, D, h, w)
+        codes = tokenizer.codebook.double()
+        scores = -(features[:, None] - codes[None, :, :, None, None]).square().sum(2)  # (B, V, h, w)
     assert torch.equal(found, scores.argmax(1))

@@ -5,8 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ssl_core.api import BuildContext, CheckpointError, ConfigError, ViewSpec, write_export
-from ssl_core.api import code_counts, dead_codes, perplexity, used_share
+from ssl_core.api import (
+    BuildContext,
+    CheckpointError,
+    ConfigError,
+    ViewSpec,
+    code_counts,
+    dead_codes,
+    perplexity,
+    used_share,
+    write_export,
+)
 from ssl_tokenizers.clustering import assign, fit_kmeans, sum_by_code
 from ssl_tokenizers.kmeans import KMeansTokenizer
 from ssl_tokenizers.options import KMeansOptions

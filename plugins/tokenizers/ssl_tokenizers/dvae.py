@@ -18,6 +18,7 @@ from ssl_core.api import (
     Tokenizer,
     ViewSpec,
 )
+from ssl_tokenizers.cells import CellAnalysis, CellSynthesis
 from ssl_tokenizers.checkpoint import read_tokenizer
 from ssl_tokenizers.clustering import assign
 from ssl_tokenizers.dvae_network import Decoder, Encoder, NetworkShape
@@ -27,22 +28,30 @@ PIXEL_EPS = 0.1
 """Pixels run through the network in [eps, 1 - eps], where the logit-Laplace density is well behaved (DALL-E, 3.1)."""
 
 _CODE_WIDTH = 32
-"""Width of a codebook entry with cosine logits."""
+"""Width of a codebook entry."""
 
-_START_SCALE = 30.0
-"""Factor on the cosines at the start. It is learnt."""
+_OVERSHOOT = 0.05
+"""How near to 0 and 1 the cells of a codebook may come, in the network's pixels, before their logit is taken."""
+
+_START_GAIN = 0.01
+"""Of the networks' last layers beside a codebook: the transform of the cells speaks alone at first."""
 
 _SCALES = (
     # from this many training images: codes, hidden, blocks, stem
     (1_000_000, 8192, 256, 2, 1),
     (100_000, 2048, 128, 2, 2),
-    (10_000, 512, 128, 1, 4),
+    (10_000, 512, 128, 2, 4),
     (0, 256, 128, 1, 4),
 )
 
 
 class DvaeTokenizer(Tokenizer):
     """Encoder, codebook and decoder of DALL-E's kind (Ramesh et al. 2021, appendix A), in any size.
+
+    With `logits=distance` there is a codebook of its own, and the networks correct a cosine transform of
+    the cells: before the first update encoder and decoder are that transform and its inverse, so that
+    with a codebook from k-means training starts where k-means on patches ends. With `logits=linear` it is
+    DALL-E's network and nothing else.
 
     The view it wants is the backbone's crop at `downsample` pixels per patch: 112 pixels for 14x14
     patches at 8, as in BEiT.
@@ -64,12 +73,12 @@ class DvaeTokenizer(Tokenizer):
         grid = context.grid if "backbone" in context.parts else None
         state = _read(options.checkpoint) if options.checkpoint is not None else None
         architecture = state["architecture"].tolist() if state is not None else _choose(options, context)
-        self.vocab_size, channels, hidden, blocks, self.downsample, stem, cosine = architecture
+        self.vocab_size, channels, hidden, blocks, self.downsample, stem, has_codebook = architecture
         if channels != context.channels:
             raise CheckpointError(
                 f"{options.checkpoint}: trained on {channels} colour channels, the images have {context.channels}"
             )
-        self.cosine = bool(cosine)
+        self.has_codebook = bool(has_codebook)
         self.shape = NetworkShape(channels, hidden, blocks, self.downsample, stem)
         self.size = grid[0] * self.downsample if grid else context.image_size
         if self.size % self.downsample:
@@ -78,12 +87,17 @@ class DvaeTokenizer(Tokenizer):
         self.register_buffer("trained", torch.tensor(False))
         self.architecture: Tensor
         self.trained: Tensor
-        width = _CODE_WIDTH if self.cosine else self.vocab_size
+        width = _CODE_WIDTH if self.has_codebook else self.vocab_size
         self.encoder = Encoder(self.shape, width)
         self.decoder = Decoder(self.shape, width)
-        if self.cosine:
+        if self.has_codebook:
             self.codebook = nn.Parameter(torch.randn(self.vocab_size, width))
-            self.log_scale = nn.Parameter(torch.tensor([_START_SCALE]).log())
+            self.log_scale = nn.Parameter(torch.zeros(1))
+            self.analysis = CellAnalysis(channels, self.downsample, width)
+            self.synthesis = CellSynthesis(channels, self.downsample, width)
+            with torch.no_grad():
+                self.encoder.output.weight.mul_(_START_GAIN)
+                self.decoder.output.weight.mul_(_START_GAIN)
         if state is not None:
             self._load(state, options.checkpoint)
 
@@ -102,13 +116,12 @@ class DvaeTokenizer(Tokenizer):
         """
         trunk = self.encoder.trunk(map_pixels(pixels))  # (B, D', h, w)
         with torch.autocast(pixels.device.type, enabled=False):
-            scores = self.encoder.output(trunk.float())  # (B, V, h, w), or (B, D, h, w) with cosine logits
-            if not self.cosine:
+            scores = self.encoder.output(trunk.float())  # (B, V, h, w), or (B, D, h, w) with a codebook
+            if not self.has_codebook:
                 return scores.argmax(1)  # (B, h, w)
-            # The nearest unit vector has the largest cosine; the scores of all places at once may be gigabytes.
-            features = F.normalize(scores.permute(0, 2, 3, 1), dim=-1)  # (B, h, w, D)
-            ids = assign(features.flatten(0, 2), F.normalize(self.codebook, dim=1))
-            return ids.view(features.shape[:3])  # (B, h, w)
+            features = (scores + self.analysis(pixels.float())).permute(0, 2, 3, 1)  # (B, h, w, D)
+            # Not `logits`: the scores of all places at once may be gigabytes.
+            return assign(features.flatten(0, 2), self.codebook).view(features.shape[:3])  # (B, h, w)
 
     def decode(self, ids: Tensor) -> Tensor:
         """Returns (B, C, h * downsample, w * downsample) float32 in [0, 1]."""
@@ -117,16 +130,24 @@ class DvaeTokenizer(Tokenizer):
             return to_pixels(location).clamp(0, 1)
 
     def features(self, pixels: Tensor) -> Tensor:
-        """Encodes (B, C, H, W) float in [0, 1] to (B, h, w, D) float32: unit vectors, or logits if linear."""
-        features = self.encoder(map_pixels(pixels)).permute(0, 2, 3, 1).float()  # (B, h, w, D)
-        return F.normalize(features, dim=-1) if self.cosine else features
+        """Encodes (B, C, H, W) float in [0, 1] to (B, h, w, D) float32: what is compared with the codes, or logits."""
+        features = self.encoder(map_pixels(pixels)).float()  # (B, D, h, w)
+        if self.has_codebook:
+            with torch.autocast(pixels.device.type, enabled=False):
+                features = features + self.analysis(pixels.float())
+        return features.permute(0, 2, 3, 1)  # (B, h, w, D)
 
     def logits(self, features: Tensor) -> Tensor:
-        """Scores each code, (B, h, w, D) to (B, h, w, V), in float32: near ties decide between codes."""
-        if not self.cosine:
+        """Scores each code, (B, h, w, D) to (B, h, w, V), in float32: near ties decide between codes.
+
+        With a codebook it is the negative squared distance, times a learnt scale.
+        """
+        if not self.has_codebook:
             return features
         with torch.autocast(features.device.type, enabled=False):
-            return self.log_scale.exp() * features @ F.normalize(self.codebook, dim=1).T  # (B, h, w, V)
+            # |z - e|^2 without |z|^2, which is the same for all codes.
+            distance = self.codebook.square().sum(1) - 2 * features @ self.codebook.T  # (B, h, w, V)
+            return -self.log_scale.exp() * distance
 
     def paint(self, mixture: Tensor) -> tuple[Tensor, Tensor]:
         """Decodes shares of codes.
@@ -138,10 +159,16 @@ class DvaeTokenizer(Tokenizer):
             location and log scale of each pixel's logit, both (B, C, H, W) float32; `to_pixels` makes
             an image of the location.
         """
-        if self.cosine:
-            with torch.autocast(mixture.device.type, enabled=False):
-                mixture = mixture @ F.normalize(self.codebook, dim=1)  # (B, h, w, D)
-        location, log_scale = self.decoder(mixture.permute(0, 3, 1, 2)).float().chunk(2, dim=1)  # (B, C, H, W) each
+        if not self.has_codebook:
+            return self._decode(mixture.permute(0, 3, 1, 2))
+        with torch.autocast(mixture.device.type, enabled=False):
+            codes = (mixture @ self.codebook).permute(0, 3, 1, 2)  # (B, D, h, w)
+            cells = map_pixels(self.synthesis(codes)).clamp(_OVERSHOOT, 1 - _OVERSHOOT)  # (B, C, H, W)
+        location, log_scale = self._decode(codes)
+        return torch.logit(cells) + location, log_scale
+
+    def _decode(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        location, log_scale = self.decoder(codes).float().chunk(2, dim=1)  # (B, C, H, W) each
         return location, log_scale
 
     def prepare(self, stage: Stage) -> None:
@@ -154,7 +181,7 @@ class DvaeTokenizer(Tokenizer):
             "tokenizer.blocks": blocks,
             "tokenizer.downsample": downsample,
             "tokenizer.stem": stem,
-            "tokenizer.logits": "cosine" if self.cosine else "linear",
+            "tokenizer.logits": "distance" if self.has_codebook else "linear",
         }
         run = stage.train("tokenizers:dvae", settings)
         self._load(_read(run), run)
@@ -203,5 +230,5 @@ def _choose(options: DvaeOptions, context: BuildContext) -> list[int]:
         options.blocks or blocks,
         downsample,
         options.stem or min(stem, downsample),
-        int(options.logits == "cosine"),
+        int(options.logits == "distance"),
     ]

@@ -25,7 +25,7 @@ from ssl_core.api import (
     mean_over_processes,
     to_unit,
 )
-from ssl_tokenizers.clustering import fit_kmeans
+from ssl_tokenizers.clustering import assign, fit_kmeans
 from ssl_tokenizers.dvae import DvaeTokenizer, map_pixels, to_pixels
 from ssl_tokenizers.options import DvaeTrainingOptions
 
@@ -42,6 +42,9 @@ _JUDGED_FROM = 0.25
 """Share of the run from which on a codebook that is hardly used counts as collapsed: many start that way."""
 
 _KMEANS_ROUNDS = 10
+_SHARPNESS = 10.0
+"""The scale of the logits starts at this over the mean squared distance of an encoding from its code."""
+_SMALLEST_ERROR = 1e-6
 _PICTURES = 8
 
 
@@ -49,8 +52,8 @@ class DvaeTraining(Method):
     """Gumbel-softmax training of encoder, codebook and decoder (Ramesh et al. 2021, 2.1 and appendix A.2).
 
     A plain Gumbel dVAE collapses onto a few codes when it is small or trained briefly. So by default
-    the codes are scored by cosine, start from k-means on the first encodings, are moved when they
-    die, and the use of all of them is rewarded.
+    there is a codebook that starts from k-means on the first encodings, which are a transform of the
+    pixels then; codes are moved when they die, and the use of all of them is rewarded a little.
 
     Args:
         options: see `DvaeTrainingOptions`.
@@ -115,16 +118,19 @@ class DvaeTraining(Method):
                 dist.broadcast(encodings, src=0)
             if self._first_step:
                 generator = torch.Generator().manual_seed(self._seed)
-                self._write_codebook(fit_kmeans(encodings, self.tokenizer.vocab_size, _KMEANS_ROUNDS, generator))
+                codes = fit_kmeans(encodings, self.tokenizer.vocab_size, _KMEANS_ROUNDS, generator)  # (V, D)
+                error = (encodings - codes[assign(encodings, codes)]).square().sum(1).mean()
+                _write(self.tokenizer.codebook, codes)
+                _write(self.tokenizer.log_scale, (_SHARPNESS / error.clamp_min(_SMALLEST_ERROR)).log().view(1))
             else:
                 self._restart_dead_codes(encodings)
 
     def _moves_codes(self, progress: Progress) -> bool:
         if progress.step == 0:
             # The one step in which the CPU may wait for the device to say what a checkpoint brought along.
-            return self.options.kmeans_start and self.tokenizer.cosine and not bool(self.started)
+            return self.options.kmeans_start and self.tokenizer.has_codebook and not bool(self.started)
         due = progress.step % self.options.restart_every == 0 and progress.fraction < _RESTARTS_UNTIL
-        return due and self.options.restart_dead and self.tokenizer.cosine
+        return due and self.options.restart_dead and self.tokenizer.has_codebook
 
     def _restart_dead_codes(self, encodings: Tensor) -> None:
         """Moves each dead code to an encoding of the batch, evenly spaced over it. No host sync."""
@@ -133,14 +139,8 @@ class DvaeTraining(Method):
         dead = dead_codes(self.usage, _DEAD_SHARE)
         codebook = self.tokenizer.codebook
         whole = codebook.full_tensor() if isinstance(codebook, DTensor) else codebook
-        self._write_codebook(torch.where(dead[:, None], encodings[places], whole))
+        _write(codebook, torch.where(dead[:, None], encodings[places], whole))
         self.usage.copy_(torch.where(dead, 1 / vocab_size, self.usage))
-
-    def _write_codebook(self, values: Tensor) -> None:
-        codebook = self.tokenizer.codebook
-        if isinstance(codebook, DTensor):
-            values = distribute_tensor(values, codebook.device_mesh, codebook.placements)
-        codebook.copy_(values)
 
     @torch.no_grad()
     def _count(self, ids: Tensor) -> None:
@@ -185,8 +185,8 @@ class DvaeTraining(Method):
             f"set tokenizer.vocab_size to {max(2, self.tokenizer.vocab_size // 4)}",
             f"raise method.usage_bonus (now {options.usage_bonus:g})",
         ]
-        if not self.tokenizer.cosine:
-            advice.insert(0, "set tokenizer.logits=cosine, which has a codebook that can be started and revived")
+        if not self.tokenizer.has_codebook:
+            advice.insert(0, "set tokenizer.logits=distance, which has a codebook that can be started and revived")
         elif not options.restart_dead:
             advice.insert(0, "set method.restart_dead=true")
         return collapsed_codebook(values, self.tokenizer.vocab_size, f"Start again and {', or '.join(advice)}")
@@ -197,6 +197,13 @@ class DvaeTraining(Method):
         rows = torch.stack([pixels, self.tokenizer.decode(self.tokenizer.encode(pixels))])  # (2, B, C, H, W)
         sheet = rows.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)  # (C, 2 * H, B * W)
         return {"reconstructions": sheet, "codes": code_histogram(self.usage)}
+
+
+def _write(parameter: Tensor, values: Tensor) -> None:
+    """Replaces the values of a parameter, which may be sharded."""
+    if isinstance(parameter, DTensor):
+        values = distribute_tensor(values, parameter.device_mesh, parameter.placements)
+    parameter.copy_(values)
 
 
 def gumbel_softmax(logits: Tensor, tau: float, straight_through: bool) -> Tensor:

@@ -47,8 +47,9 @@ class DvaeOptions(Options):
     downsample: Literal[2, 4, 8, 16] | None = None
     """Pixels of its view per token and side; None = 8 for a backbone with patches of 8 pixels or more, else 4, or 2
     below that; without a backbone 8 for images above 64 pixels, else 4."""
-    logits: Literal["cosine", "linear"] = "cosine"
-    """How codes are scored: cosine to a codebook with a learnt scale, or DALL-E's 1x1 convolution."""
+    logits: Literal["distance", "linear"] = "distance"
+    """How codes are scored: by their distance from the encoding, with a learnt scale, or by DALL-E's 1x1
+    convolution."""
     checkpoint: Path | None = None
     """Run folder or exported file of a trained one; None = train it on the same images first."""
 
@@ -78,14 +79,14 @@ class DvaeTrainingOptions(Options):
     """The paper's beta: weight of KL(codes | uniform), summed over cells, beside the loss summed over pixels."""
     kl_steps: int | None = Field(None, ge=1)
     """Updates over which `kl_weight` rises from 0 in a cosine; None = the whole run."""
-    usage_bonus: float = Field(0.05, ge=0)
+    usage_bonus: float = Field(0.005, ge=0)
     """Weight of the entropy of the mean code distribution, which is rewarded: use every code."""
-    doubt_penalty: float = Field(0.04, ge=0)
+    doubt_penalty: float = Field(0.0, ge=0)
     """Weight of the mean entropy of the code distributions, which is penalised: be certain of each."""
     kmeans_start: bool = True
-    """Start the codebook from k-means on the first batch's encodings. Only for cosine logits."""
+    """Start the codebook from k-means on the first batch's encodings. Only with logits=distance."""
     restart_dead: bool = True
-    """Move codes that are hardly used to encodings of the current batch. Only for cosine logits."""
+    """Move codes that are hardly used to encodings of the current batch. Only with logits=distance."""
     restart_every: int = Field(25, ge=1)
     """Updates between two restarts; none happen in the last fifth of a run."""
 
