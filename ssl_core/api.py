@@ -62,8 +62,7 @@ if TYPE_CHECKING:
     from ssl_core.data.order import SampleOrder
     from ssl_core.data.reading import read_clean
     from ssl_core.data.seeding import sample_rng
-    from ssl_core.data.subset import with_subset
-    from ssl_core.data.subset import SubsetImages
+    from ssl_core.data.subset import SubsetImages, with_subset
     from ssl_core.download import download
     from ssl_core.ema import ema_update
     from ssl_core.loading import build_untrained, find_export, load, read_export, write_export
