@@ -188,7 +188,7 @@ def test_codebook_starts_among_the_first_encodings():
     method = training(tokenizer())
     before = method.tokenizer.codebook.detach().clone()
     method(batch(), Progress(0, 100, 10))
-    encodings = method._encodings.clone()
+    encodings = torch.cat(method._encodings)
     method.after_step(Progress(0, 100, 10))
     after = method.tokenizer.codebook.detach()
     assert not torch.equal(before, after)
@@ -202,7 +202,7 @@ def test_dead_codes_move_to_encodings_and_living_ones_stay():
     data = batch()
     method(data, Progress(10, 100, 10))
     method.usage.copy_(torch.tensor([0.0] * 4 + [0.05] * 20))
-    encodings = method._encodings.clone()
+    encodings = torch.cat(method._encodings)
     method.after_step(Progress(10, 100, 10))
     after = method.tokenizer.codebook.detach()
     assert torch.equal(before[4:], after[4:])
@@ -215,7 +215,7 @@ def test_dead_codes_move_to_encodings_and_living_ones_stay():
 def test_codes_stay_between_restarts_and_at_the_end(step):
     method = training(tokenizer(), kmeans_start=False, restart_every=10)
     method(batch(), Progress(step, 100, 10))
-    assert method._encodings is None
+    assert method._encodings == []
 
 
 def test_schedules():

@@ -258,3 +258,30 @@ def test_usage_statistics():
     assert used_share(counts).item() == 0.75
     assert dead_codes(counts).tolist() == [False, False, False, True]
     assert dead_codes(torch.tensor([0.97, 0.01, 0.02]), 0.05).tolist() == [False, True, False]
+
+
+def inertia(points, centroids):
+    return (points - centroids[assign(points, centroids)]).square().sum(1).mean().item()
+
+
+def test_mini_batches_come_as_near_as_scikit_learns():
+    from sklearn.cluster import MiniBatchKMeans
+
+    generator = torch.Generator().manual_seed(4)
+    points = torch.randn(4000, 6, generator=generator)
+    ours = inertia(points, fit_kmeans(points, 32, 3, generator, batch_size=256))
+    fitted = MiniBatchKMeans(32, batch_size=256, max_iter=3, n_init=1, init="random", random_state=0).fit(
+        points.numpy()
+    )
+    theirs = inertia(points, torch.from_numpy(fitted.cluster_centers_).float())
+    assert ours < 1.05 * theirs
+    assert ours < 1.1 * inertia(points, fit_kmeans(points, 32, 20, generator))
+
+
+def test_one_mini_batch_of_all_points_is_lloyd():
+    points = torch.randn(500, 4, generator=torch.Generator().manual_seed(5))
+    whole = fit_kmeans(points, 8, 1, torch.Generator().manual_seed(0))
+    start = points[torch.randperm(500, generator=torch.Generator().manual_seed(0))[:8]]
+    ids = assign(points, start)
+    means = torch.stack([points[ids == code].mean(0) for code in range(8)])
+    torch.testing.assert_close(whole, means, atol=1e-5, rtol=0)

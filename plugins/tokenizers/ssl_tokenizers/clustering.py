@@ -42,9 +42,14 @@ def sum_by_code(points: Tensor, ids: Tensor, vocab_size: int) -> Tensor:
 
 
 def fit_kmeans(
-    points: Tensor, vocab_size: int, iterations: int, generator: torch.Generator, spherical: bool = False
+    points: Tensor,
+    vocab_size: int,
+    iterations: int,
+    generator: torch.Generator,
+    spherical: bool = False,
+    batch_size: int | None = None,
 ) -> Tensor:
-    """Fits k-means (Lloyd) and returns the centroids (V, d).
+    """Fits k-means (Lloyd, or mini-batches after Sculley 2010) and returns the centroids (V, d).
 
     The first centroids are random points: k-means++ prefers outliers, which become codes that are
     hardly used. An empty cluster starts again at a random point.
@@ -52,9 +57,10 @@ def fit_kmeans(
     Args:
         points: (n, d) float32. Fewer points than V are drawn repeatedly, with a little noise.
         vocab_size: V.
-        iterations: of Lloyd's algorithm.
+        iterations: passes over the points.
         generator: on the CPU; the result follows from its seed.
         spherical: keep the centroids at unit length, so that for unit points the cosine decides.
+        batch_size: points after which the centroids move; None = after all of them (Lloyd).
     """
     if len(points) < vocab_size:
         points = _multiply(points, vocab_size, generator)
@@ -63,11 +69,16 @@ def fit_kmeans(
     if spherical:
         centroids = F.normalize(centroids, dim=1)
     for _ in range(iterations):
-        ids = assign(points, centroids)
-        counts = torch.bincount(ids, minlength=vocab_size)[:, None]  # (V, 1)
-        means = sum_by_code(points, ids, vocab_size) / counts.clamp_min(1)
+        batches = _shuffled(points, generator).split(batch_size) if batch_size else (points,)
+        counts = points.new_zeros(vocab_size, 1)
+        for batch in batches:
+            ids = assign(batch, centroids)
+            found = torch.bincount(ids, minlength=vocab_size)[:, None]  # (V, 1)
+            counts += found
+            # Each centroid is the mean of what it was given in this pass.
+            centroids = centroids + (sum_by_code(batch, ids, vocab_size) - found * centroids) / counts.clamp_min(1)
         others = points[_draw(len(points), vocab_size, generator, points.device)]
-        centroids = torch.where(counts > 0, means, others)  # (V, d)
+        centroids = torch.where(counts > 0, centroids, others)  # (V, d)
         if spherical:
             centroids = F.normalize(centroids, dim=1)
     return centroids
@@ -75,6 +86,10 @@ def fit_kmeans(
 
 def _rows_at_once(points: Tensor, vocab_size: int) -> int:
     return max(1, (_GPU_SCORES if points.is_cuda else _CPU_SCORES) // vocab_size)
+
+
+def _shuffled(points: Tensor, generator: torch.Generator) -> Tensor:
+    return points[torch.randperm(len(points), generator=generator).to(points.device)]
 
 
 def _draw(n: int, count: int, generator: torch.Generator, device: torch.device) -> Tensor:

@@ -76,7 +76,7 @@ class DvaeTraining(Method):
         self.register_buffer("started", torch.tensor(self.tokenizer.options.checkpoint is not None))
         self.usage: Tensor
         self.started: Tensor
-        self._encodings: Tensor | None = None  # of this step, where `after_step` will need them
+        self._encodings: list[Tensor] = []  # of this update, where `after_step` will need them
         self._first_step = False
         self._seed = context.seed
 
@@ -86,7 +86,7 @@ class DvaeTraining(Method):
         logits = self.tokenizer.logits(features)  # (B, h, w, V)
         self._first_step = progress.step == 0
         if self._moves_codes(progress):
-            self._encodings = features.detach().flatten(0, 2)  # (B * N, D)
+            self._encodings.append(features.detach().flatten(0, 2))  # (B * N, D)
         self._count(logits.detach().argmax(-1))
         tau = self._tau(progress)
         location, log_scale = self.tokenizer.paint(gumbel_softmax(logits, tau, self.options.straight_through))
@@ -109,9 +109,10 @@ class DvaeTraining(Method):
         Here and not in the step, since a sharded parameter cannot be written to while it is gathered.
         """
         self.started.fill_(True)
-        if self._encodings is None:
+        if not self._encodings:
             return
-        encodings, self._encodings = self._encodings, None
+        encodings = torch.cat(self._encodings)  # (n, D)
+        self._encodings = []
         with torch.no_grad():
             if dist.is_initialized() and dist.get_world_size() > 1:
                 # Every process must move the codes alike.

@@ -183,7 +183,11 @@ class KMeansTokenizer(Tokenizer):
             mean = windows.mean(0)
         self.mean.copy_(mean)
         points = self._describe(windows)
-        self.centroids.copy_(fit_kmeans(points, self.vocab_size, self.options.iterations, generator))
+        options = self.options
+        centroids = fit_kmeans(
+            points, self.vocab_size, options.iterations, generator, batch_size=options.batch_size
+        )  # (V, d)
+        self.centroids.copy_(centroids)
         ids = assign(points, self.centroids)
         counts = code_counts(ids, self.vocab_size)
         self._keep_cells(windows, ids, counts)

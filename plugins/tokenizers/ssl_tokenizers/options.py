@@ -23,7 +23,10 @@ class KMeansOptions(Options):
     images: int = Field(20_000, ge=1)
     """Most training images it is fitted on."""
     iterations: int = Field(10, ge=1)
-    """Rounds of k-means."""
+    """Passes of k-means over the windows."""
+    batch_size: int | None = Field(None, ge=1)
+    """Windows after which the centroids move (mini-batch k-means, which needs one or two passes where a large codebook
+    on many windows takes long); None = after each pass (Lloyd)."""
     size: int | None = Field(None, ge=4)
     """Pixels of the image it sees, a multiple of the backbone's patches per side; None = what the backbone sees."""
     checkpoint: Path | None = None
