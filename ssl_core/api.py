@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from ssl_core.data.clean import clean_loader
     from ssl_core.data.cropping import center_view, crop_and_resize, random_crop_box, to_tensor
     from ssl_core.data.facts import median_size
+    from ssl_core.data.killed_workers import surviving_batches
     from ssl_core.data.loader import training_loader
     from ssl_core.data.memory import ArrayImages, CachedImages
     from ssl_core.data.order import SampleOrder
@@ -166,6 +167,7 @@ _LAZY = {
     "resume": "ssl_core.training",
     "run_command": "ssl_core.cli.console",
     "sample_rng": "ssl_core.data.seeding",
+    "surviving_batches": "ssl_core.data.killed_workers",
     "to_tensor": "ssl_core.data.cropping",
     "to_unit": "ssl_core.pixels",
     "train": "ssl_core.training",

@@ -14,7 +14,17 @@ from torch.utils.data import DataLoader, Dataset
 
 from ssl_benchmarks.layers import FINAL, LayerFeatures, poolings_of
 from ssl_benchmarks.tables import new_table
-from ssl_core.api import Backbone, BadImage, Device, ImageSet, NumericError, center_view, progress, read_clean
+from ssl_core.api import (
+    Backbone,
+    BadImage,
+    Device,
+    ImageSet,
+    NumericError,
+    center_view,
+    progress,
+    read_clean,
+    surviving_batches,
+)
 
 Embedder = Callable[[Tensor], Tensor]
 """(B, 3, S, S) uint8 on the device to (B, ...) float32."""
@@ -173,16 +183,21 @@ def embedded_batches(
     workers: int | None = None,
 ) -> Iterator[EmbeddedBatch]:
     """Yields the features of the given images batch by batch, in their order. See `extract` for the arguments."""
-    loader = DataLoader(
-        _CleanViews(images, indices, size, crop_fraction),
-        batch_size=batch_size or default_batch_size(size, device),
-        num_workers=default_workers(images, len(indices)) if workers is None else workers,
-        collate_fn=_collate,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=_start_worker,
-        generator=torch.Generator(),  # else the DataLoader draws a number from the global one
-    )
-    for pixels, labels, places, unreadable in loader:
+    at_once = batch_size or default_batch_size(size, device)
+    count = default_workers(images, len(indices)) if workers is None else workers
+
+    def load(done: int) -> DataLoader:
+        return DataLoader(
+            _CleanViews(images, indices[done * at_once :], size, crop_fraction),
+            batch_size=at_once,
+            num_workers=count,
+            collate_fn=_collate,
+            pin_memory=device.type == "cuda",
+            worker_init_fn=_start_worker,
+            generator=torch.Generator(),  # else the DataLoader draws a number from the global one
+        )
+
+    for pixels, labels, places, unreadable in surviving_batches(load, option="workers"):
         features = {}
         if len(labels):
             pixels = pixels.to(device, non_blocking=True)

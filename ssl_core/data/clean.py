@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from ssl_core.contracts.batch import Batch
 from ssl_core.contracts.data import BadImage, ImageSet
 from ssl_core.data.cropping import center_view
+from ssl_core.data.killed_workers import surviving_batches
 from ssl_core.data.loader import start_worker
 from ssl_core.data.reading import read_clean
 
@@ -45,16 +46,48 @@ def clean_loader(
     """
     own = list(indices[rank::world_size])
     fillers = -(-len(indices) // world_size) - len(own)
-    return DataLoader(
-        _CleanViews(images, [*own, *([None] * fillers)], size, crop_fraction),
-        batch_size=batch_size,
-        num_workers=workers,
-        collate_fn=_collate,
-        pin_memory=pin_memory,
-        worker_init_fn=start_worker,
-        # Else the DataLoader draws a number from the global generator, which the model may be using.
-        generator=torch.Generator(),
-    )
+    return _CleanBatches(images, [*own, *([None] * fillers)], size, crop_fraction, batch_size, workers, pin_memory)
+
+
+class _CleanBatches:
+    """An iterable of batches that outlives the death of a worker."""
+
+    def __init__(
+        self,
+        images: ImageSet,
+        indices: Sequence[int | None],
+        size: int,
+        crop_fraction: float,
+        batch_size: int,
+        workers: int,
+        pin_memory: bool,
+    ):
+        self._images = images
+        self._indices = indices
+        self._size = size
+        self._crop_fraction = crop_fraction
+        self._batch_size = batch_size
+        self._workers = workers
+        self._pin_memory = pin_memory
+
+    def __len__(self) -> int:
+        return -(-len(self._indices) // self._batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return surviving_batches(self._rest)
+
+    def _rest(self, done: int) -> DataLoader:
+        left = self._indices[done * self._batch_size :]
+        return DataLoader(
+            _CleanViews(self._images, left, self._size, self._crop_fraction),
+            batch_size=self._batch_size,
+            num_workers=self._workers,
+            collate_fn=_collate,
+            pin_memory=self._pin_memory,
+            worker_init_fn=start_worker,
+            # Else the DataLoader draws a number from the global generator, which the model may be using.
+            generator=torch.Generator(),
+        )
 
 
 class _CleanViews(Dataset):

@@ -18,7 +18,7 @@ from ssl_core.data.order import SampleKey
 from ssl_core.data.reading import read_clean
 from ssl_core.data.seeding import batch_rng, sample_rng
 from ssl_core.data.target_rows import TargetRows
-from ssl_core.errors import DataError, SslError
+from ssl_core.errors import DataError, ResourceError, SslError
 
 _REPLACEMENTS = 20
 """Other images that are tried in place of a broken one. With half of them broken, one in a million samples fails."""
@@ -116,6 +116,8 @@ class TrainingImages(Dataset):
             return replace(batch, targets=targets)
         except SslError as error:
             return Failure(error)
+        except MemoryError:
+            return Failure(ResourceError("memory ran out while images were loaded; set data.workers to fewer"))
 
     def _view_number(self, epoch: int) -> int:
         return epoch if self.fixed_views is None else epoch % self.fixed_views

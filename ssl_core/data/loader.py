@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,10 +14,11 @@ from ssl_core.contracts.batch import Batch, ViewSpec
 from ssl_core.contracts.data import ImageSet, Transform
 from ssl_core.contracts.masker import Grid, Masker
 from ssl_core.data.dataset import Failure, TrainingImages
+from ssl_core.data.killed_workers import surviving_batches
 from ssl_core.data.order import SampleKey, SampleOrder
 from ssl_core.data.target_rows import TargetRows
 from ssl_core.data.worker_signals import leave_signals_to_the_main_process
-from ssl_core.errors import ResourceError, UsageError
+from ssl_core.errors import UsageError
 
 SMALL_AREA = 64 * 64
 """Pixels of an image whose views cost less than a worker's hand-over is worth on a busy CPU."""
@@ -42,6 +44,7 @@ def training_loader(
     pin_memory: bool = False,
     fixed_views: int | None = None,
     targets: TargetRows | None = None,
+    warn: Callable[[str], Any] | None = None,
 ) -> TrainingLoader:
     """Makes the loader of a run, or of the rest of it.
 
@@ -65,6 +68,7 @@ def training_loader(
         pin_memory: whether batches are put into page-locked memory, for copies to a GPU.
         fixed_views: how many sets of views an image has, shown in turn, epoch by epoch; None = new ones in each.
         targets: known targets of the fixed views.
+        warn: takes a line when killed workers had to be started again; None = it is printed on stderr.
 
     Returns:
         an iterable of micro-batches, `micro_batches` of them for each step.
@@ -74,7 +78,7 @@ def training_loader(
     """
     dataset = TrainingImages(images, transform, views, masker, grid, seed, fixed_views, targets)
     sampler = MicroBatchSampler(order, first_step, total_steps, micro_batch_size, rank, world_size)
-    return TrainingLoader(dataset, sampler, workers, pin_memory)
+    return TrainingLoader(dataset, sampler, workers, pin_memory, warn)
 
 
 def choose_workers(option: int | None, device_type: str, image_area: int, cpu_count: int | None = None) -> int:
@@ -130,59 +134,71 @@ class MicroBatchSampler(Sampler):
         self.micro_batch_size = micro_batch_size
         self.micro_batches = self.per_rank // micro_batch_size
         self.rank = rank
+        self.done = 0
 
     def __len__(self) -> int:
-        return len(self.steps) * self.micro_batches
+        return len(self.steps) * self.micro_batches - self.done
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        for step in self.steps:
+        steps, places = divmod(self.done, self.micro_batches)
+        for step in self.steps[steps:]:
             own = self.order.batch(step)[self.rank * self.per_rank : (self.rank + 1) * self.per_rank]
-            for first in range(0, self.per_rank, self.micro_batch_size):
+            for first in range(places * self.micro_batch_size, self.per_rank, self.micro_batch_size):
                 yield own[first : first + self.micro_batch_size]
+            places = 0
+
+    def after(self, done: int) -> MicroBatchSampler:
+        """Returns a sampler of what is left when so many micro-batches are done."""
+        rest = copy.copy(self)
+        rest.done = done
+        return rest
 
 
 class TrainingLoader:
     """An iterable of micro-batches; each iteration starts at the first step again.
 
-    One DataLoader serves the whole run, so workers are started once and not in every epoch.
+    One DataLoader serves the whole run, so workers are started once and not in every epoch; but where one of them was
+    killed, another DataLoader goes on from there.
 
     Attributes:
         micro_batches: of one optimizer step.
     """
 
-    def __init__(self, dataset: TrainingImages, sampler: MicroBatchSampler, workers: int, pin_memory: bool):
+    def __init__(
+        self,
+        dataset: TrainingImages,
+        sampler: MicroBatchSampler,
+        workers: int,
+        pin_memory: bool,
+        warn: Callable[[str], Any] | None = None,
+    ):
         self.micro_batches = sampler.micro_batches
-        self._loader = DataLoader(
-            dataset,
-            batch_sampler=sampler,
-            num_workers=workers,
+        self._dataset = dataset
+        self._sampler = sampler
+        self._workers = workers
+        self._pin_memory = pin_memory
+        self._warn = warn
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in surviving_batches(self._rest, self._warn):
+            if isinstance(batch, Failure):
+                raise batch.error
+            yield batch
+
+    def _rest(self, done: int) -> DataLoader:
+        return DataLoader(
+            self._dataset,
+            batch_sampler=self._sampler.after(done),
+            num_workers=self._workers,
             collate_fn=_as_is,
-            pin_memory=pin_memory,
+            pin_memory=self._pin_memory,
             worker_init_fn=start_worker,
             # Else the DataLoader draws a number from the global generator, which the model may be using.
             generator=torch.Generator(),
         )
-
-    def __len__(self) -> int:
-        return len(self._loader)
-
-    def __iter__(self) -> Iterator[Batch]:
-        batches = iter(self._loader)
-        while True:
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error) or "exited unexpectedly" not in str(error):
-                    raise
-                raise ResourceError(
-                    f"a process that loads images was killed, most often because memory ran out ({error}); "
-                    "set data.workers to fewer, or to 0"
-                ) from error
-            if isinstance(batch, Failure):
-                raise batch.error
-            yield batch
 
 
 def _usable_cores() -> int:

@@ -17,7 +17,7 @@ from ssl_core.contracts.context import BuildContext
 from ssl_core.contracts.data import BadImage, ImageSet
 from ssl_core.data.loader import choose_workers, training_loader
 from ssl_core.data.order import SampleOrder
-from ssl_core.errors import DataError, ResourceError, UsageError
+from ssl_core.errors import DataError, UsageError
 
 CONTEXT = BuildContext()
 VIEWS = {"image": ViewSpec(8, count=2), "tokens": ViewSpec(4, count=2, crop_of="image"), "small": ViewSpec(6)}
@@ -43,11 +43,6 @@ class Noise(ImageSet):
 
     def size(self, index: int) -> tuple[int, int]:
         return 10, 12
-
-
-class Deadly(Noise):
-    def read(self, index: int) -> Image.Image:
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def batches(images: ImageSet | None = None, **changes) -> list[Batch]:
@@ -164,11 +159,6 @@ def test_nothing_readable_is_one_clear_line(workers):
     with pytest.raises(DataError, match=r"cannot be read \(broken\), and neither can 20 other images") as caught:
         batches(Noise(range(40)), workers=workers)
     assert "\n" not in str(caught.value)
-
-
-def test_a_killed_worker_is_said_in_words():
-    with pytest.raises(ResourceError, match=r"killed.*data\.workers"):
-        batches(Deadly(), workers=1)
 
 
 def test_workers_leave_ctrl_c_to_the_main_process():
