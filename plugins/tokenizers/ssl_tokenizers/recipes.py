@@ -25,20 +25,20 @@ _BY_HAND = When(image_size=(1, 0))
 DVAE_RECIPES = (
     Recipe(
         "small-32",
-        "Images up to 40 pixels: 8x8 tokens of 4 pixels; on CIFAR-10 PSNR 19.5 after 400 updates, all codes used",
-        {"train.epochs": 20, "data.image_size": 32, "tokenizer.downsample": 4},
+        "Images up to 40 pixels: 8x8 tokens of 4 pixels; on CIFAR-10 PSNR 23.2 after 700 updates, all codes used",
+        {"train.epochs": 5, "data.image_size": 32, "tokenizer.downsample": 4},
         When(image_size=(1, 40)),
     ),
     Recipe(
         "small-64",
         "Images of 41 to 80 pixels: 8x8 tokens of 8 pixels",
-        {"train.epochs": 20, "data.image_size": 64, "tokenizer.downsample": 8},
+        {"train.epochs": 5, "data.image_size": 64, "tokenizer.downsample": 8},
         When(image_size=(41, 80)),
     ),
     Recipe(
         "small-128",
         "Images of 81 to 160 pixels: 8x8 tokens of 8 pixels, of the image at half its size",
-        {"train.epochs": 20, "data.image_size": 64, "tokenizer.downsample": 8},
+        {"train.epochs": 5, "data.image_size": 64, "tokenizer.downsample": 8},
         When(image_size=(81, 160)),
     ),
     Recipe(
