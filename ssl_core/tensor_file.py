@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
+
+_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""The names that the format has for them."""
+
+
+class Sink(Protocol):
+    """What bytes are written to."""
+
+    def write(self, data: bytes | memoryview, /) -> int: ...
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -20,3 +45,26 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     mask = os.umask(0)
     os.umask(mask)
     file.chmod(0o666 & ~mask)
+
+
+def stream_tensors(sink: Sink, tensors: Mapping[str, Tensor]) -> None:
+    """Writes a safetensors file piece by piece: the bytes can be hashed on their way.
+
+    The library wants a path, or makes a second copy of everything in memory.
+
+    Args:
+        tensors: on the CPU.
+    """
+    # Widest first, as the library does: then every tensor starts at a multiple of its item size.
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header, end = {}, 0
+    for name in names:
+        tensor, start = tensors[name], end
+        end += tensor.nbytes
+        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    sink.write(len(text).to_bytes(8, "little"))
+    sink.write(text)
+    for name in names:
+        sink.write(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)  # (bytes,)

@@ -10,7 +10,7 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ssl_core.errors import CheckpointError
-from ssl_core.tensor_file import write_tensors
+from ssl_core.runner.hashed_file import HashedFile
+from ssl_core.tensor_file import stream_tensors
 
 MODEL = "model.safetensors"
 AVERAGE = "average.safetensors"
@@ -30,6 +31,8 @@ FORMAT = "ssl-checkpoint-1"
 
 _PREFIX = "step-"
 _PARTIAL = ".tmp-"
+_SLACK = 2**20
+"""Bytes beside the tensors: names, the manifest, blocks of the file system that are not full."""
 
 
 @dataclass(frozen=True)
@@ -52,27 +55,51 @@ class Checkpoint:
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
     """Writes `folder/step-N`: all of it, or nothing under that name.
 
+    Whatever stops it leaves the other checkpoints as they were.
+
     Returns:
         the folder of the checkpoint.
+
+    Raises:
+        OSError: the disk is full, or fails; nothing of the attempt is left.
     """
     final = folder / f"{_PREFIX}{checkpoint.step:08d}"
     partial = folder / f"{_PARTIAL}{final.name}"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    write_tensors(partial / MODEL, checkpoint.model)
-    if checkpoint.average is not None:
-        write_tensors(partial / AVERAGE, checkpoint.average)
-    torch.save(dict(checkpoint.state), partial / STATE)
-    files = {file.name: {"bytes": file.stat().st_size, "sha256": _digest(file)} for file in sorted(partial.iterdir())}
-    manifest = {"format": FORMAT, "step": checkpoint.step, "files": files}
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    for file in partial.iterdir():
-        _sync(file)
-    if final.exists():
-        shutil.rmtree(final)
-    partial.rename(final)
+    try:
+        _write(partial, checkpoint)
+        if final.exists():
+            _remove(final)
+        partial.rename(final)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     _sync(folder)
     return final
+
+
+def _write(partial: Path, checkpoint: Checkpoint) -> None:
+    partial.mkdir(parents=True)
+    writers: dict[str, Callable[[HashedFile], None]] = {
+        MODEL: lambda file: stream_tensors(file, checkpoint.model),
+        STATE: lambda file: torch.save(dict(checkpoint.state), file),
+    }
+    average = checkpoint.average
+    if average is not None:
+        writers[AVERAGE] = lambda file: stream_tensors(file, average)
+    files = {}
+    for name, write in writers.items():
+        file = HashedFile(partial / name)
+        try:
+            write(file)
+        finally:
+            file.close()
+        files[name] = file.describe()
+    manifest = {"format": FORMAT, "step": checkpoint.step, "files": files}
+    last = HashedFile(partial / MANIFEST)
+    last.write((json.dumps(manifest, indent=2) + "\n").encode())
+    last.close()
+    _sync(partial)
 
 
 def load(path: Path) -> Checkpoint:
@@ -120,15 +147,50 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
 
 def complete(folder: Path) -> list[Path]:
     """Returns the checkpoints of a folder, oldest first, unverified."""
-    return sorted(path for path in folder.glob(f"{_PREFIX}*") if path.is_dir())
+    paths = [path for path in folder.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdecimal()]
+    return sorted((path for path in paths if path.is_dir()), key=_step)
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Deletes all but the newest `keep` checkpoints, and what an interrupted save left behind."""
-    for path in complete(folder)[:-keep]:
-        shutil.rmtree(path)
+def size(checkpoint: Checkpoint) -> int:
+    """Returns about how many bytes `save` writes, a little more rather than less."""
+    return _SLACK + sum(tensor.nbytes for tensor in _tensors([checkpoint.model, checkpoint.average, checkpoint.state]))
+
+
+def prune(folder: Path, keep: int, every: int | None = None, upto: int | None = None) -> None:
+    """Deletes old checkpoints, and what an interrupted save left behind.
+
+    Args:
+        keep: newest ones that stay.
+        every: those whose step is a multiple of it stay, too; None = none do.
+        upto: later steps are neither counted nor deleted: of a run that went back because they were damaged.
+    """
+    steps = {path: _step(path) for path in complete(folder)}
+    there = [path for path, step in steps.items() if upto is None or step <= upto]
+    for path in there[:-keep]:
+        if every is None or steps[path] % every:
+            _remove(path)
     for path in folder.glob(f"{_PARTIAL}*"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    """Deletes a checkpoint. Half deleted, it does not have the name of one."""
+    doomed = path.with_name(f"{_PARTIAL}old-{path.name}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix(_PREFIX))
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensors(item)
 
 
 def _verify(path: Path) -> dict[str, Any]:
