@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ssl_benchmarks.bench_help import help_text
-from ssl_benchmarks.search import nearest, unit_rows
-from ssl_benchmarks.search_faiss import FaissUnusable, choose_search, plain_search
+from ssl_benchmarks.knn.search import nearest, unit_rows
+from ssl_benchmarks.knn.search_faiss import FaissUnusable, choose_search, plain_search
 from ssl_benchmarks.timing import row, show_rows, time_ratio
 from ssl_core.api import Device, Parser, RuntimeOptions, UsageError, choose_device
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from ssl_benchmarks.attention_options import AttentionOptions
-from ssl_benchmarks.features_options import FeaturesOptions
-from ssl_benchmarks.finetune_options import ClassifierOptions, FinetuneOptions, RandAugmentOptions
-from ssl_benchmarks.finetune_recipes import PRESET, PROTOCOLS, RECIPES
-from ssl_benchmarks.linear_options import LINEAR_PROTOCOLS, LinearOptions
-from ssl_benchmarks.online_options import OnlineOptions
-from ssl_benchmarks.options import KnnOptions
-from ssl_benchmarks.protocols import KNN_PROTOCOLS
+from ssl_benchmarks.attention.options import AttentionOptions
+from ssl_benchmarks.feature_files.options import FeaturesOptions
+from ssl_benchmarks.finetune.options import ClassifierOptions, FinetuneOptions, RandAugmentOptions
+from ssl_benchmarks.finetune.recipes import PRESET, PROTOCOLS, RECIPES
+from ssl_benchmarks.knn.options import KNN_PROTOCOLS, KnnOptions
+from ssl_benchmarks.linear.options import LINEAR_PROTOCOLS, LinearOptions
+from ssl_benchmarks.online.options import OnlineOptions
 from ssl_core.api import Component, hookimpl
 
 _FINETUNING = ("BEiT (Bao et al. 2021), arXiv 2106.08254", "MAE (He et al. 2021), arXiv 2111.06377")
@@ -22,7 +21,7 @@ def register_evaluators() -> list[Component]:
             kind="evaluator",
             name="knn",
             summary="k nearest neighbours on frozen features, beside random initialisation and raw pixels",
-            target="ssl_benchmarks.knn:KnnEvaluator",
+            target="ssl_benchmarks.knn.evaluator:KnnEvaluator",
             options=KnnOptions,
             recipes=KNN_PROTOCOLS,
             references=(
@@ -34,7 +33,7 @@ def register_evaluators() -> list[Component]:
             kind="evaluator",
             name="linear",
             summary="linear heads on frozen features: layers, poolings and learning rates in one pass",
-            target="ssl_benchmarks.linear:LinearEvaluator",
+            target="ssl_benchmarks.linear.evaluator:LinearEvaluator",
             options=LinearOptions,
             recipes=LINEAR_PROTOCOLS,
             references=(
@@ -47,14 +46,14 @@ def register_evaluators() -> list[Component]:
             kind="evaluator",
             name="features",
             summary="writes the features of every image to a file, for use elsewhere; gives no number",
-            target="ssl_benchmarks.features_command:FeaturesEvaluator",
+            target="ssl_benchmarks.feature_files.evaluator:FeaturesEvaluator",
             options=FeaturesOptions,
         ),
         Component(
             kind="evaluator",
             name="finetune",
             summary="trains a classifier on the whole backbone and scores it on the test split",
-            target="ssl_benchmarks.finetune:FinetuneEvaluator",
+            target="ssl_benchmarks.finetune.evaluator:FinetuneEvaluator",
             options=FinetuneOptions,
             references=_FINETUNING,
             recipes=PROTOCOLS,
@@ -63,7 +62,7 @@ def register_evaluators() -> list[Component]:
             kind="evaluator",
             name="attention",
             summary="draws where chosen patches look, head by head, and patch features as colours; gives no number",
-            target="ssl_benchmarks.attention:AttentionEvaluator",
+            target="ssl_benchmarks.attention.evaluator:AttentionEvaluator",
             options=AttentionOptions,
             references=("BEiT (Bao et al. 2021), arXiv 2106.08254, section 3.4",),
         ),
@@ -77,7 +76,7 @@ def register_methods() -> list[Component]:
             kind="method",
             name="finetune",
             summary="Learn the classes of labelled images, starting from a trained backbone (--init-from)",
-            target="ssl_benchmarks.classifier:Classifier",
+            target="ssl_benchmarks.finetune.classifier:Classifier",
             options=ClassifierOptions,
             references=_FINETUNING,
             slots={"backbone": "beit:vit", "transform": "benchmarks:randaugment"},
@@ -94,7 +93,7 @@ def register_transforms() -> list[Component]:
             kind="transform",
             name="randaugment",
             summary="random resized crops, flips and timm's RandAugment",
-            target="ssl_benchmarks.randaugment:RandAugmentCrops",
+            target="ssl_benchmarks.finetune.randaugment:RandAugmentCrops",
             options=RandAugmentOptions,
             references=("RandAugment (Cubuk et al. 2019), arXiv 1909.13719",),
         )
@@ -108,7 +107,7 @@ def register_monitors() -> list[Component]:
             kind="monitor",
             name="online",
             summary="evaluates while training: k-NN, RankMe and feature std on a few training images, and a verdict",
-            target="ssl_benchmarks.online:OnlineMonitor",
+            target="ssl_benchmarks.online.monitor:OnlineMonitor",
             options=OnlineOptions,
             references=(
                 "Garrido et al. 2023, arXiv 2210.02885 (RankMe)",

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from ssl_core.api import Component, Options, Recipe, UsageError, did_you_mean
+from ssl_core.api import Component, Options, UsageError, did_you_mean
 
 
 class SharedOptions(Options):
@@ -49,33 +49,3 @@ def choose_protocol(evaluator: Component, name: str | None, settings: Mapping[st
         raise UsageError(f"protocol '{name}': no such protocol.{did_you_mean(name, recipes)} {allowed}")
     own = recipes[name].settings
     return Protocol(name, {**own, **settings}, tuple(key for key in own if key in settings))
-
-
-KNN_PROTOCOLS = (
-    Recipe(
-        "dino",
-        "DINO's eval_knn.py: CLS token, T 0.07, central 224 of 256",
-        {"feature": "cls", "k": (10, 20, 100, 200), "temperature": 0.07, "crop_fraction": 0.875},
-    ),
-    Recipe(
-        "lightly",
-        "lightly's benchmarks: CLS token, k 200, T 0.1, central 224 of 256",
-        {"feature": "cls", "k": (200,), "temperature": 0.1, "crop_fraction": 0.875},
-    ),
-    Recipe(
-        "solo-learn",
-        "solo-learn's offline k-NN with the cosine distance: CLS token, k 20, T 0.07, central 224 of 256",
-        {"feature": "cls", "k": (20,), "temperature": 0.07, "crop_fraction": 0.875},
-    ),
-    Recipe(
-        "mmselfsup",
-        "mmselfsup's k-NN: mean of the patches, T 0.07, central 224 of 256",
-        {"feature": "mean", "k": (10, 20, 100, 200), "temperature": 0.07, "crop_fraction": 0.875},
-    ),
-    Recipe(
-        "mean",
-        "the defaults, for masked-image models, whose CLS token gets no loss: mean of the patches, the whole square",
-        {"feature": "mean", "k": (10, 20, 100, 200), "temperature": 0.07, "crop_fraction": 1.0},
-    ),
-)
-"""Of k-NN. Their softmax weights give the same votes as the exp(cos / T) of the first four."""

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from sklearn.decomposition import PCA
 
-from ssl_benchmarks.attention_maps import parse_references, reference_maps, strongest
+from ssl_benchmarks.attention.maps import parse_references, reference_maps, strongest
+from ssl_benchmarks.attention.pca import as_colours, principal_components
+from ssl_benchmarks.attention.sheets import cell_size
 from ssl_benchmarks.cli import main
-from ssl_benchmarks.pca import as_colours, principal_components
-from ssl_benchmarks.sheets import cell_size
 from ssl_core.api import BackboneSpec, Registry, UsageError, build_untrained, write_export
 
 SIZE, HEADS = 32, 3

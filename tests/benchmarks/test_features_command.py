@@ -11,12 +11,12 @@ import pytest
 import torch
 from toy_plugin import SIZE, MemorySet, MemorySource
 
-from ssl_benchmarks import features_command
 from ssl_benchmarks.cli import main
-from ssl_benchmarks.feature_chunks import ChunkFolder
+from ssl_benchmarks.feature_files import evaluator as features_command
+from ssl_benchmarks.feature_files.chunks import ChunkFolder
+from ssl_benchmarks.feature_files.evaluator import FeaturesEvaluator
+from ssl_benchmarks.feature_files.options import FeaturesOptions
 from ssl_benchmarks.features import BackboneFeatures, extract
-from ssl_benchmarks.features_command import FeaturesEvaluator
-from ssl_benchmarks.features_options import FeaturesOptions
 from ssl_core.api import (
     BackboneSpec,
     BuildContext,
@@ -156,7 +156,7 @@ def test_mistakes_are_one_clear_line(tmp_path, monkeypatch):
         broken.blocks[0].weight.fill_(float("nan"))
     with pytest.raises(NumericError, match="not finite for"):
         _run(tmp_path / "h.npy", backbone=broken)
-    monkeypatch.setattr("ssl_benchmarks.feature_files.find_spec", lambda _: None)
+    monkeypatch.setattr("ssl_benchmarks.feature_files.files.find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"pip install 'ssl-vision\[parquet\]'"):
         _run(tmp_path / "g.parquet")
 

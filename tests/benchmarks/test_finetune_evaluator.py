@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 import ssl_core
 from ssl_benchmarks.bootstrap import accuracy_interval
 from ssl_benchmarks.cli import main
-from ssl_benchmarks.finetune import FinetuneEvaluator
-from ssl_benchmarks.finetune_options import FinetuneOptions
+from ssl_benchmarks.finetune.evaluator import FinetuneEvaluator
+from ssl_benchmarks.finetune.options import FinetuneOptions
 from ssl_core.api import BuildContext, DataError, Registry, open_source
 
 FEW = {"dataset.images": 60}
@@ -93,7 +93,7 @@ def _first_weights(run):
 
 def test_the_same_command_goes_on_after_a_kill(run, capsys, monkeypatch):
     """A kill in the second run, from random weights: the first is not repeated, and the numbers are the same."""
-    import ssl_benchmarks.finetune as module
+    import ssl_benchmarks.finetune.evaluator as module
 
     whole = _evaluate(run, "scratch=true", capsys=capsys)[1]
     original = module.fine_tune
@@ -153,7 +153,7 @@ def test_few_labels_and_another_size(run, capsys):
     ],
 )
 def test_protocols_are_recipes_of_the_method(pretrained, protocol, depth, recipes, lr):
-    from ssl_benchmarks.finetune_recipes import PROTOCOLS, RECIPES
+    from ssl_benchmarks.finetune.recipes import PROTOCOLS, RECIPES
 
     settings = next(recipe.settings for recipe in PROTOCOLS if recipe.name == protocol)
     backbone, data = ssl_core.load(pretrained), open_source(None, settings=FEW)

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from toy_plugin import SIZE, MemorySet, MemorySource
 
 import ssl_core
-from ssl_benchmarks.accuracy import AccuracyHook
-from ssl_benchmarks.classifier import Classifier
-from ssl_benchmarks.finetune_options import ClassifierOptions
-from ssl_benchmarks.mixing import Mixing
+from ssl_benchmarks.finetune.accuracy import AccuracyHook
+from ssl_benchmarks.finetune.classifier import Classifier
+from ssl_benchmarks.finetune.mixing import Mixing
+from ssl_benchmarks.finetune.options import ClassifierOptions
 from ssl_core.api import Batch, BuildContext, DataError, Progress, Registry, UsageError
 from ssl_core.cli.train import main
 from ssl_core.config.sections import OptimOptions

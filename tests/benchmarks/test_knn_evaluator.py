@@ -12,8 +12,8 @@ from toy_plugin import SIZE, MemorySet, MemorySource, ToyBackbone, ToyOptions
 
 from ssl_benchmarks.bootstrap import accuracy_interval
 from ssl_benchmarks.features import BackboneFeatures, extract
-from ssl_benchmarks.knn import KnnEvaluator, verdict
-from ssl_benchmarks.options import KnnOptions
+from ssl_benchmarks.knn.evaluator import KnnEvaluator, verdict
+from ssl_benchmarks.knn.options import KnnOptions
 from ssl_core.api import (
     BackboneSpec,
     BuildContext,

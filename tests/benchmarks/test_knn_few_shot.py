@@ -10,12 +10,12 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 from toy_plugin import SIZE, MemorySet, MemorySource
 
-from ssl_benchmarks import knn_scorer
 from ssl_benchmarks.features import BackboneFeatures, extract
-from ssl_benchmarks.few_shot import draw, few_shot
-from ssl_benchmarks.knn import KnnEvaluator
-from ssl_benchmarks.options import KnnOptions
-from ssl_benchmarks.search import TorchSearch, nearest, unit_rows
+from ssl_benchmarks.knn import scorer as knn_scorer
+from ssl_benchmarks.knn.evaluator import KnnEvaluator
+from ssl_benchmarks.knn.few_shot import draw, few_shot
+from ssl_benchmarks.knn.options import KnnOptions
+from ssl_benchmarks.knn.search import TorchSearch, nearest, unit_rows
 from ssl_core.api import BackboneSpec, BuildContext, Device, Registry, UsageError, build_untrained
 
 CLASSES = ("a", "b", "c")
@@ -141,7 +141,7 @@ def test_a_bank_beside_the_gpu_gives_the_same_neighbours(monkeypatch):
 
     whole = neighbours()
     monkeypatch.setattr(knn_scorer, "fits", lambda *_: False)
-    monkeypatch.setattr("ssl_benchmarks.search._BANK_ROWS", 700)
+    monkeypatch.setattr("ssl_benchmarks.knn.search._BANK_ROWS", 700)
     streamed = neighbours()
     assert torch.equal(whole.ids, streamed.ids)
     assert torch.equal(whole.ids, nearest(TorchSearch(bank), bank, queries, 20).ids)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from ssl_benchmarks import search as search_module
-from ssl_benchmarks.knn_scorer import vote
-from ssl_benchmarks.search import TorchSearch, nearest, unit_rows
-from ssl_benchmarks.search_faiss import choose_search
+from ssl_benchmarks.knn import search as search_module
+from ssl_benchmarks.knn.scorer import vote
+from ssl_benchmarks.knn.search import TorchSearch, nearest, unit_rows
+from ssl_benchmarks.knn.search_faiss import choose_search
 
 
 def _features(rows: int, width: int, seed: int, duplicates: int = 0) -> torch.Tensor:

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 from toy_plugin import SIZE, MemorySet, MemorySource
 
 from ssl_benchmarks.layers import LayerFeatures, resolve_layers
-from ssl_benchmarks.linear import LinearEvaluator
-from ssl_benchmarks.linear_options import LINEAR_PROTOCOLS, LinearOptions
-from ssl_benchmarks.probe_data import probe_data, stratified
-from ssl_benchmarks.probe_training import Plan, augmented_batches
+from ssl_benchmarks.linear.data import probe_data, stratified
+from ssl_benchmarks.linear.evaluator import LinearEvaluator
+from ssl_benchmarks.linear.options import LINEAR_PROTOCOLS, LinearOptions
+from ssl_benchmarks.linear.training import Plan, augmented_batches
 from ssl_core.api import BackboneSpec, BuildContext, DataError, Device, Registry, UsageError, build_untrained
 
 CLASSES = ("a", "b", "c")

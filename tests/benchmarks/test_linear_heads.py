@@ -9,13 +9,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from ssl_benchmarks.linear_options import LinearOptions
-from ssl_benchmarks.logistic import logistic_scores
-from ssl_benchmarks.probe_heads import HeadBank, ProbeInput
-from ssl_benchmarks.probe_norm import FeatureNorm, standardize
-from ssl_benchmarks.probe_optimizer import build_optimizer, set_rates
-from ssl_benchmarks.probe_scores import HeadScore, choose, score_bank
-from ssl_benchmarks.probe_training import Plan, stored_batches, train_heads
+from ssl_benchmarks.linear.heads import HeadBank, ProbeInput
+from ssl_benchmarks.linear.logistic import logistic_scores
+from ssl_benchmarks.linear.norm import FeatureNorm, standardize
+from ssl_benchmarks.linear.optimizer import build_optimizer, set_rates
+from ssl_benchmarks.linear.options import LinearOptions
+from ssl_benchmarks.linear.scores import HeadScore, choose, score_bank
+from ssl_benchmarks.linear.training import Plan, stored_batches, train_heads
 from ssl_core.api import NumericError
 
 CPU = torch.device("cpu")
@@ -180,7 +180,7 @@ def test_every_image_is_seen_once_an_epoch_in_an_order_of_its_own():
 def test_groups_that_take_turns_give_the_same(monkeypatch):
     features, labels = _data()
     whole = HeadBank(INPUTS, SHAPE, 2, 4, FeatureNorm(SHAPE, "raw"), 0)
-    monkeypatch.setattr("ssl_benchmarks.probe_heads._MOST_LOGITS", 1)
+    monkeypatch.setattr("ssl_benchmarks.linear.heads._MOST_LOGITS", 1)
     parts = HeadBank(INPUTS, SHAPE, 2, 4, FeatureNorm(SHAPE, "raw"), 0)
     assert len(parts.groups) == len(INPUTS) > len(whole.groups)
     torch.testing.assert_close(parts.score(features, labels), whole.score(features, labels))
@@ -200,7 +200,7 @@ def test_scores_do_not_depend_on_how_many_images_go_at_once(monkeypatch):
     features, labels = _data()
     bank = HeadBank(INPUTS, SHAPE, 2, 4, FeatureNorm(SHAPE, "raw"), 0)
     whole = score_bank(bank, (0.1, 0.2), (features, labels), (features, labels), CPU)
-    monkeypatch.setattr("ssl_benchmarks.probe_scores._IMAGES_AT_ONCE", 7)
+    monkeypatch.setattr("ssl_benchmarks.linear.scores._IMAGES_AT_ONCE", 7)
     parts = score_bank(bank, (0.1, 0.2), (features, labels), (features, labels), CPU)
     assert [part.right for part in parts] == [score.right for score in whole]
     assert parts[0].held_out == whole[0].held_out == pytest.approx(whole[0].accuracy)

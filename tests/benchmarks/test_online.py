@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import ssl_core
-from ssl_benchmarks.online_features import choose_images, undisturbed
+from ssl_benchmarks.online.features import choose_images, undisturbed
 from ssl_core.api import Device, TrainingHook, UsageError, open_source
 from ssl_core.config.run_config import DEFAULT_PARTS
 from ssl_core.errors import ConfigError, Interrupted

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ssl_benchmarks.online_options import OnlineOptions
-from ssl_benchmarks.online_plan import plan_evaluations
-from ssl_benchmarks.online_verdict import Evaluation, judge, loss_fall
+from ssl_benchmarks.online.options import OnlineOptions
+from ssl_benchmarks.online.plan import plan_evaluations
+from ssl_benchmarks.online.verdict import Evaluation, judge, loss_fall
 from ssl_core.api import Progress
 
 NOISE = np.random.default_rng(0).normal(0, 0.05, 60)

@@ -12,8 +12,8 @@ from PIL import Image, ImageOps
 from pydantic import ValidationError
 from timm.data.auto_augment import rand_augment_transform
 
-from ssl_benchmarks.finetune_options import RandAugmentOptions
-from ssl_benchmarks.randaugment import RandAugmentCrops
+from ssl_benchmarks.finetune.options import RandAugmentOptions
+from ssl_benchmarks.finetune.randaugment import RandAugmentCrops
 from ssl_core.api import BuildContext, UsageError, ViewSpec, crop_and_resize, random_crop_box, to_tensor
 
 MEAN = (0.485, 0.456, 0.406)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_benchmarks.rankme import feature_std, rankme
+from ssl_benchmarks.online.rankme import feature_std, rankme
 
 
 def _reference(features: np.ndarray) -> float:

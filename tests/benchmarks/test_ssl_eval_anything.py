@@ -11,7 +11,7 @@ import torch
 from toy_plugin import SIZE, MemorySet, MemorySource
 
 from ssl_benchmarks.cli import main
-from ssl_benchmarks.protocols import KNN_PROTOCOLS
+from ssl_benchmarks.knn.options import KNN_PROTOCOLS
 from ssl_benchmarks.report import summary_line
 
 FAST = ["device=cpu", "precision=fp32", "baselines=false", "workers=0"]
@@ -96,7 +96,7 @@ def test_a_protocol_fills_what_the_user_leaves_open(vit, data, capsys):
 
 
 def test_protocols_are_valid_and_in_the_help(capsys):
-    from ssl_benchmarks.options import KnnOptions
+    from ssl_benchmarks.knn.options import KnnOptions
 
     for protocol in KNN_PROTOCOLS:
         KnnOptions(**protocol.settings)

@@ -70,7 +70,7 @@ def test_mmengine_stays_behind_one_folder():
 
 
 def test_faiss_stays_in_one_module():
-    assert _importers("faiss") == {"benchmarks/ssl_benchmarks/search_faiss.py"}
+    assert _importers("faiss") == {"benchmarks/ssl_benchmarks/knn/search_faiss.py"}
 
 
 def test_plugins_use_only_the_api_of_the_engine():

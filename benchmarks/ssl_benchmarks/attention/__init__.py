@@ -1,0 +1,1 @@
+"""Attention maps and PCA of patch features, as pictures."""

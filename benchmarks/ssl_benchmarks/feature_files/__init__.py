@@ -1,0 +1,1 @@
+"""`ssl-eval features`: the features of every image in a file."""

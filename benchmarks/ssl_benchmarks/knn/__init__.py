@@ -1,0 +1,1 @@
+"""k nearest neighbours: the evaluator, and the search behind it."""

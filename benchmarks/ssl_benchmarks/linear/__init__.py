@@ -1,0 +1,1 @@
+"""The linear probe: the evaluator, its heads, and their training."""

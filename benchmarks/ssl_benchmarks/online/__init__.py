@@ -1,0 +1,1 @@
+"""The monitor that evaluates while training."""
