@@ -6,10 +6,9 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 _DTYPES = {
@@ -36,28 +35,27 @@ class Sink(Protocol):
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Writes tensors to a safetensors file that others may read.
+    """Writes a safetensors file, and waits until it is on the disk.
 
-    The library makes files that only their owner can read, which a shared cluster does not want:
-    this one has the permissions of any new file.
+    Raises:
+        OSError: the disk is full, or fails.
     """
-    save_file(dict(tensors), file, metadata=None if metadata is None else dict(metadata))
-    mask = os.umask(0)
-    os.umask(mask)
-    file.chmod(0o666 & ~mask)
+    with file.open("wb") as stream:
+        stream_tensors(stream, tensors, metadata)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
-def stream_tensors(sink: Sink, tensors: Mapping[str, Tensor]) -> None:
-    """Writes a safetensors file piece by piece: the bytes can be hashed on their way.
+def stream_tensors(sink: Sink, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Writes a safetensors file piece by piece, so that the bytes can be hashed on their way.
 
-    The library wants a path, or makes a second copy of everything in memory.
-
-    Args:
-        tensors: on the CPU.
+    The library itself copies everything once more in memory, hides what the disk said, and makes files that only
+    their owner can read.
     """
     # Widest first, as the library does: then every tensor starts at a multiple of its item size.
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    header, end = {}, 0
+    header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
+    end = 0
     for name in names:
         tensor, start = tensors[name], end
         end += tensor.nbytes
@@ -67,4 +65,5 @@ def stream_tensors(sink: Sink, tensors: Mapping[str, Tensor]) -> None:
     sink.write(len(text).to_bytes(8, "little"))
     sink.write(text)
     for name in names:
-        sink.write(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)  # (bytes,)
+        flat = tensors[name].detach().cpu().contiguous().reshape(-1)  # (elements,)
+        sink.write(flat.view(torch.uint8).numpy().data)  # (bytes,)

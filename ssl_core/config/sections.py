@@ -25,6 +25,15 @@ class TrainOptions(Options):
     """Updates between two checkpoints; None = about twenty in a run, at least 100 apart."""
     keep_checkpoints: int = Field(2, ge=1)
     """Newest checkpoints that are kept."""
+    keep_every: int | None = Field(None, ge=1)
+    """Updates between two checkpoints that are kept for good, beside the newest; None = none are."""
+    async_checkpoints: bool = True
+    """Write checkpoints beside the training, which then waits for the copy of its state only."""
+    max_skipped: int = Field(3, ge=1)
+    """Updates in a row that are skipped because the loss or its gradient is not finite, before the run goes back to its
+    newest good checkpoint, once, with a lower learning rate."""
+    rollback_lr: float = Field(0.5, gt=0, le=1)
+    """Factor on the learning rate from that checkpoint on."""
     ema: float | None = Field(None, gt=0, lt=1)
     """Decay of an exponential moving average of the weights, which is then what is exported; None = off."""
 

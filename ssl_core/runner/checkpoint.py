@@ -157,7 +157,7 @@ def size(checkpoint: Checkpoint) -> int:
 
 
 def prune(folder: Path, keep: int, every: int | None = None, upto: int | None = None) -> None:
-    """Deletes old checkpoints, and what an interrupted save left behind.
+    """Deletes old checkpoints, and what interrupted saves left behind.
 
     Args:
         keep: newest ones that stay.
@@ -169,6 +169,12 @@ def prune(folder: Path, keep: int, every: int | None = None, upto: int | None = 
     for path in there[:-keep]:
         if every is None or steps[path] % every:
             _remove(path)
+    clean(folder)
+
+
+def clean(folder: Path) -> None:
+    """Makes the folder of all checkpoints, or deletes what interrupted saves left in it."""
+    folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob(f"{_PARTIAL}*"):
         shutil.rmtree(path, ignore_errors=True)
 

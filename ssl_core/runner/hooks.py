@@ -14,12 +14,13 @@ from ssl_core.contracts.batch import Batch
 from ssl_core.contracts.hooks import TrainingHook
 from ssl_core.contracts.method import Method, Progress
 from ssl_core.errors import NumericError
-from ssl_core.runner import checkpoint
 from ssl_core.runner.device import memory_bytes
+from ssl_core.runner.disk import dispensable
 from ssl_core.runner.processes import Processes
 from ssl_core.runner.reporter import Reporter
 from ssl_core.runner.run_folder import RunFolder
 from ssl_core.runner.run_state import RunState
+from ssl_core.runner.saving import CheckpointWriter
 
 _SHEET_WIDTH = 480
 """Pixels up to which a sheet of small pictures is enlarged."""
@@ -106,45 +107,75 @@ class LogHook(TrainingHook):
 
 
 class CheckpointHook(TrainingHook):
-    """Saves every few updates and at the end; keeps the newest ones.
+    """Saves every few updates and at the end.
+
+    A save copies the state; the writer does the rest beside the training.
 
     Args:
-        saved: called with the folder of each complete checkpoint.
+        every: updates between two checkpoints.
+        keep_every: also saves at the multiples of this one; None = no further checkpoints.
+        writer: the first process's; None on the others, which help to gather what is sharded.
+        on_disk: whether the state as it is now came from a checkpoint.
     """
 
     def __init__(
         self,
         state: RunState,
-        folder: RunFolder,
         every: int,
-        keep: int,
+        keep_every: int | None,
+        writer: CheckpointWriter | None,
         processes: Processes,
-        saved: Callable[[Path, int], Any],
+        on_disk: bool = False,
     ):
         self.state = state
-        self.folder = folder
         self.every = every
-        self.keep = keep
+        self.keep_every = keep_every
+        self.writer = writer
         self.processes = processes
-        self.saved = saved
-        self.saved_step: int | None = None
+        self.captured_step = state.step if on_disk else None
 
     def after_step(self, method: Method, progress: Progress) -> None:
-        if progress.step % self.every == 0 or progress.step == progress.total_steps:
+        if self.writer is not None:
+            self.writer.poll()
+        kept = self.keep_every is not None and progress.step % self.keep_every == 0
+        if progress.step % self.every == 0 or kept or progress.step == progress.total_steps:
             self.save()
 
     def save(self) -> None:
-        """Saves now, unless this step is on disk already."""
-        if self.saved_step == self.state.step:
+        """Copies the state, unless this step's was copied already, and begins to write it."""
+        self.wait()
+        if self.captured_step == self.state.step:
             return
+        if self.writer is not None:
+            self.writer.forget()
         captured = self.state.capture()
-        if self.processes.first:
-            path = checkpoint.save(self.folder.checkpoints, captured)
-            checkpoint.prune(self.folder.checkpoints, self.keep)
-            self.folder.write_status("running", captured.step)
-            self.saved(path, captured.step)
+        self.captured_step = self.state.step
+        if self.writer is not None:
+            self.writer.start(captured)
+
+    def wait(self) -> None:
+        """Waits until nothing is being written."""
+        if self.writer is not None:
+            self.writer.wait()
+
+    def finish(self) -> bool:
+        """Saves the state as it is now and waits until every process may go on.
+
+        Returns:
+            whether it is on the disk, as far as this process knows.
+        """
+        self.save()
+        if self.writer is not None:
+            self.writer.wait()
+            self.writer.retry()
+            self.writer.wait()
         self.processes.barrier()
-        self.saved_step = self.state.step
+        return self.writer is None or not self.writer.failed
+
+    def close(self) -> None:
+        """Waits for what is being written; nothing can be saved afterwards."""
+        if self.writer is not None:
+            self.writer.close()
 
 
 class PictureHook(TrainingHook):
@@ -181,7 +212,8 @@ class PictureHook(TrainingHook):
         pixels = (sheet.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()  # (H, W, 3)
         zoom = max(1, _SHEET_WIDTH // pixels.shape[1])
         pixels = pixels.repeat(zoom, axis=0).repeat(zoom, axis=1)  # small images are looked at, too
-        self.folder.samples.mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(self.folder.samples / f"{name}-{step:08d}.png")
+        with dispensable():
+            self.folder.samples.mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(self.folder.samples / f"{name}-{step:08d}.png")
         if self.images is not None:
             self.images(name, pixels, step)

@@ -9,6 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from ssl_core.runner.disk import append_whole, dispensable
+
 
 class Reporter:
     """Prints lines, and progress as a live bar on a terminal or as plain lines elsewhere.
@@ -80,8 +82,8 @@ class Reporter:
 
     def _write(self, line: str) -> None:
         if self._log is not None:
-            with self._log.open("a", encoding="utf-8", errors="backslashreplace") as stream:
-                stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+            with dispensable():
+                append_whole(self._log, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
 
 def _fields(values: Mapping[str, float]) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_core.errors import CheckpointError, UsageError
+from ssl_core.runner.disk import append_whole, dispensable
 
 
 class RunFolder:
@@ -22,6 +23,7 @@ class RunFolder:
 
     def __init__(self, path: Path):
         self.path = path
+        self._unwritten: list[str] = []
         self.config = path / "config.yaml"
         self.environment = path / "env.json"
         self.status = path / "status.json"
@@ -102,26 +104,36 @@ class RunFolder:
     def write_status(self, state: str, step: int, exit_code: int | None = None, message: str = "") -> None:
         """Writes status.json: `running`, `finished`, `stopped` or `failed`."""
         values = {"state": state, "step": step, "exit_code": exit_code, "message": message, "time": _now()}
-        self.write_json(self.status, values)
+        with dispensable():
+            self.write_json(self.status, values)
 
     def read_status(self) -> dict[str, Any]:
         """Returns status.json, or {} where there is none."""
-        try:
-            return json.loads(self.status.read_text())
-        except (FileNotFoundError, ValueError):
-            return {}
+        return _read_json(self.status)
+
+    def read_environment(self) -> dict[str, Any]:
+        """Returns env.json, or {} where there is none."""
+        return _read_json(self.environment)
 
     def write_json(self, file: Path, values: Mapping[str, Any]) -> None:
         """Writes a small JSON file atomically."""
         partial = file.with_name(f".tmp-{file.name}")
-        partial.write_text(json.dumps(values, indent=2, default=str) + "\n")
-        partial.replace(file)
+        try:
+            partial.write_text(json.dumps(values, indent=2, default=str) + "\n")
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def append_metrics(self, values: Mapping[str, Any]) -> None:
-        """Appends one line to metrics.jsonl; NaN and infinities become null, so that it stays JSON."""
+        """Appends one line to metrics.jsonl; NaN and infinities become null, so that it stays JSON.
+
+        What a full disk does not take is kept, and written with a later line.
+        """
         finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-        with self.metrics.open("a") as stream:
-            stream.write(json.dumps(finite) + "\n")
+        self._unwritten.append(json.dumps(finite) + "\n")
+        with dispensable():
+            append_whole(self.metrics, "".join(self._unwritten))
+            self._unwritten.clear()
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Returns the lines of metrics.jsonl; one that a crash cut short is left out."""
@@ -135,8 +147,15 @@ class RunFolder:
 
     def append_report(self, text: str) -> None:
         """Appends to report.md."""
-        with self.report.open("a") as stream:
-            stream.write(text.rstrip("\n") + "\n")
+        with dispensable():
+            append_whole(self.report, text.rstrip("\n") + "\n")
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def _now() -> str:

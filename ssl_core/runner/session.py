@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from ssl_core.data.facts import median_size
 from ssl_core.data.loader import choose_workers, training_loader
 from ssl_core.data.memory import CachedImages
 from ssl_core.data.order import SampleOrder
-from ssl_core.errors import Interrupted
+from ssl_core.errors import Interrupted, ResourceError
 from ssl_core.plugins.registry import Registry
 from ssl_core.run_checkpoint import backbone_spec
 from ssl_core.runner import checkpoint
@@ -50,6 +50,7 @@ from ssl_core.runner.processes import Processes, distribute
 from ssl_core.runner.reporter import Reporter, duration
 from ssl_core.runner.run_folder import RunFolder
 from ssl_core.runner.run_state import RunState
+from ssl_core.runner.saving import CheckpointWriter
 from ssl_core.runner.schedule import Schedule
 from ssl_core.runner.stopping import StopRequest
 from ssl_core.runner.target_cache import TargetKeeper, kept_target, open_targets
@@ -195,7 +196,7 @@ class Session:
         bad = self._bad_images(images)
         keeper = self._keeper(state, images)
         batches = _watched(self._loader(state, device, images, transform, plan, order, keeper), bad)
-        with StopRequest() as stop:
+        with StopRequest() as stop, nullcontext() if saver is None else closing(saver):
             loop = LoopPlan(
                 batches=batches,
                 accumulate=plan.accumulate,
@@ -218,9 +219,9 @@ class Session:
                     board.close()
             if state.step < state.total_steps:
                 self._stopped(state, saver, stop)
-        return self._finish(
-            state, {**log.last, **records.last}, bad, plan, None if monitor is None else monitor.desk.verdict
-        )
+            saved = saver is None or saver.finish()
+        metrics = {**log.last, **records.last}
+        return self._finish(state, metrics, bad, plan, None if monitor is None else monitor.desk.verdict, saved)
 
     def _monitor(
         self, state: RunState, device: Device, images: ImageSet, board: TensorBoard | None
@@ -253,7 +254,19 @@ class Session:
 
     def _saver(self, state: RunState, folder: RunFolder) -> CheckpointHook:
         every = checkpoint_interval(self.config.train, state.total_steps)
-        saver = CheckpointHook(state, folder, every, self.config.train.keep_checkpoints, self.processes, self._saved)
+        options = self.config.train
+        writer = None
+        if self.processes.first:
+            writer = CheckpointWriter(
+                folder.checkpoints,
+                keep=options.keep_checkpoints,
+                keep_every=options.keep_every,
+                background=options.async_checkpoints,
+                written=self._saved,
+                warn=self.reporter.warn,
+            )
+        resumed = self.resume_from is not None
+        saver = CheckpointHook(state, every, options.keep_every, writer, self.processes, on_disk=resumed)
         if self.init_from is not None and self.resume_from is None:
             saver.save()  # a run that stops early must not lose where it came from
         return saver
@@ -310,19 +323,30 @@ class Session:
 
     def _saved(self, path: Path, step: int) -> None:
         assert self.folder is not None
+        self.folder.write_status("running", step)
         self.registry.hook.checkpoint_saved(out=self.folder.path, checkpoint=path, step=step)
 
     def _stopped(self, state: RunState, saver: CheckpointHook | None, stop: StopRequest) -> None:
         reason = f"stopped by {stop.signal_name or 'a signal to another process'}"
         if saver is None:
             raise Interrupted(reason)
-        saver.save()
+        if not saver.finish():
+            raise ResourceError(
+                f"{reason} at step {state.step}, which could not be saved: see the warning above. Make room, then go "
+                f"on from the newest checkpoint with: ssl-train --resume {self.resume_path}"
+            )
         raise Interrupted(
             f"{reason} at step {state.step}; everything is saved. Go on with: ssl-train --resume {self.resume_path}"
         )
 
     def _finish(
-        self, state: RunState, metrics: Mapping[str, float], bad: BadImages, plan: BatchPlan, verdict: str | None
+        self,
+        state: RunState,
+        metrics: Mapping[str, float],
+        bad: BadImages,
+        plan: BatchPlan,
+        verdict: str | None,
+        saved: bool,
     ) -> dict[str, Any]:
         seconds = time.perf_counter() - self.started
         result = {
@@ -339,7 +363,10 @@ class Session:
             weights = state.weights()
             if self.processes.first:
                 parts = state.method.export()
-                files = export_parts(self.config, state.method, parts, weights, self.folder)
+                try:
+                    files = export_parts(self.config, state.method, parts, weights, self.folder)
+                except OSError as error:
+                    raise self._not_exported(error, state, saved) from None
                 result["export"] = {slot: str(file) for slot, file in files.items()}
                 self.folder.write_status("finished", state.step, 0)
                 self.folder.append_report(_report(result, seconds))
@@ -348,6 +375,11 @@ class Session:
             for line in closing_lines(self.config, result):
                 self.reporter.say(line)
         return result
+
+    def _not_exported(self, error: OSError, state: RunState, saved: bool) -> ResourceError:
+        what = "the export could not" if saved else f"neither the checkpoint of step {state.step} nor the export could"
+        why = f"{what} be written: {error.strerror or error}"
+        return ResourceError(f"{why}. Make room, then go on with: ssl-train --resume {self.resume_path}")
 
 
 def _report(result: Mapping[str, Any], seconds: float) -> str:

@@ -19,7 +19,9 @@ from ssl_core.errors import CheckpointError
 def whole(tensor: Tensor) -> Tensor:
     """Returns a copy on the CPU; a sharded tensor is gathered, so every rank must call it."""
     tensor = tensor.detach()
-    return tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor.cpu().clone()
+    if isinstance(tensor, DTensor):
+        tensor = tensor.full_tensor()
+    return tensor.to("cpu", copy=True)
 
 
 def like(tensor: Tensor, reference: Tensor) -> Tensor:
