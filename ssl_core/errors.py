@@ -17,6 +17,7 @@ INTERRUPTED = 130
 """Exit code of Ctrl-C before anything could be saved."""
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
+_NO_MEMORY = ("DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class SslError(Exception):
@@ -83,6 +84,23 @@ class ResourceError(SslError):
     exit_code = 5
 
 
+class PeerError(SslError):
+    """Another process of the same run failed, or has gone. It exits with that one's exit code, 5 where it has none.
+
+    Args:
+        message: which process, and its error.
+        exit_code: that one's.
+        rank: that one's; None = unknown.
+    """
+
+    exit_code = 5
+
+    def __init__(self, message: str, exit_code: int = 5, rank: int | None = None):
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.rank = rank
+
+
 class Interrupted(SslError):
     """Stopped by a signal after saving; `--resume` continues (exit code 75)."""
 
@@ -94,14 +112,20 @@ def as_user_error(error: BaseException) -> SslError | None:
     if isinstance(error, SslError):
         return error
     message = " ".join(str(error).split())
-    # By name: torch is not imported for this. Its CPU allocator raises a plain RuntimeError.
-    no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if no_memory or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in message):
+    if is_out_of_memory(error):
         return ResourceError(f"out of memory: {message}", hint="try a smaller train.micro_batch_size")
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
         where = f"{error.filename}: " if error.filename else ""
         return ResourceError(f"{where}{(error.strerror or message).lower()}")
     return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Returns whether the memory of the machine or of the device did not suffice."""
+    # By name: torch is not imported for this. Its CPU allocator and cuBLAS raise a plain RuntimeError.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
 
 
 def exit_code_of(error: BaseException) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ssl_core.contracts.data import DataSource, DataSpec
 from ssl_core.contracts.hooks import TrainingHook
 from ssl_core.data.facts import median_size
 from ssl_core.data.subset import with_subset
-from ssl_core.errors import DataError, Interrupted, UsageError, exit_code_of
+from ssl_core.errors import DataError, Interrupted, PeerError, UsageError, exit_code_of
 from ssl_core.plugins.registry import Registry
 from ssl_core.runner import checkpoint
 from ssl_core.runner.processes import Processes
@@ -209,10 +210,16 @@ def _run(
         stage=stage,
         resume_path=None if folder is None else (serves or folder).path,
     )
+
+    def lost(error: PeerError) -> None:
+        if folder is not None and processes.speaks_for(error):
+            folder.write_status("failed", folder.read_status().get("step", 0), error.exit_code, str(error))
+
     try:
-        result = session.run()
+        with nullcontext() if stage else processes.watched(lost):
+            result = session.run()
     except BaseException as error:
-        if writes:
+        if folder is not None and processes.speaks_for(error):
             state = "stopped" if isinstance(error, Interrupted) else "failed"
             folder.write_status(state, folder.read_status().get("step", 0), exit_code_of(error), str(error))
             registry.hook.run_ended(out=folder.path, status=state)

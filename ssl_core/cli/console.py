@@ -10,7 +10,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
-from ssl_core.errors import BUG, INTERRUPTED, Interrupted, as_user_error
+from ssl_core.errors import BUG, INTERRUPTED, Interrupted, PeerError, as_user_error
+from ssl_core.launcher import is_first
 
 
 def run_command(function: Callable[[], Mapping[str, Any] | None], json_output: bool = False) -> int:
@@ -43,7 +44,11 @@ def run_command(function: Callable[[], Mapping[str, Any] | None], json_output: b
                 _print_json({"error": f"{type(error).__name__}: {error}", "exit_code": BUG}, stdout)
             return BUG
         prefix = "" if isinstance(known, Interrupted) else "error: "
-        return _fail(str(known), known.exit_code, json_output, stdout, prefix, known.hint)
+        code = _fail(str(known), known.exit_code, json_output, stdout, prefix, known.hint)
+        if isinstance(known, PeerError):
+            # At once: what the GPU waits for never comes, and Python would wait for it when it ends.
+            os._exit(code)
+        return code
     return 0
 
 
@@ -60,6 +65,6 @@ def _fail(
 
 
 def _print_json(value: Mapping[str, Any], stdout: TextIO) -> None:
-    if os.environ.get("RANK", "0") != "0":
+    if not is_first():
         return  # one object, not one from each process
     print(json.dumps(value, indent=2, default=str), file=stdout, flush=True)

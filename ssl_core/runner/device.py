@@ -51,7 +51,7 @@ def choose_device(options: RuntimeOptions, local_rank: int = 0) -> Device:
         raise UsageError(
             "runtime.device=cuda, but torch sees no CUDA device; leave it at auto, or set runtime.device=cpu"
         )
-    device = torch.device("cuda", local_rank) if cuda and options.device != "cpu" else torch.device("cpu")
+    device = torch.device("cuda", _own_gpu(local_rank)) if cuda and options.device != "cpu" else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cuda.matmul.allow_tf32 = not options.deterministic
@@ -61,6 +61,19 @@ def choose_device(options: RuntimeOptions, local_rank: int = 0) -> Device:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     return Device(device, _precision(options, device))
+
+
+def _own_gpu(local_rank: int) -> int:
+    """Returns the index of this process's GPU, where srun may have hidden those of the others."""
+    count = torch.cuda.device_count()
+    if local_rank < count:
+        return local_rank
+    if count == 1 and "SLURM_LOCALID" in os.environ:
+        return 0
+    raise UsageError(
+        f"process {local_rank + 1} of this machine has no GPU of its own: torch sees {count}. Start at most {count} "
+        "processes a machine, or set runtime.device=cpu"
+    )
 
 
 def _precision(options: RuntimeOptions, device: torch.device) -> str:

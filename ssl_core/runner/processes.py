@@ -1,18 +1,33 @@
-"""The processes of one run: torchrun's ranks, or this one alone."""
+"""The processes of one run: the ranks of torchrun or srun, or this one alone."""
 
 from __future__ import annotations
 
+import functools
 import inspect
+import itertools
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from ssl_core.contracts.method import Method
+from ssl_core.errors import PeerError, ResourceError
+from ssl_core.launcher import adopt_launcher
+from ssl_core.runner.watch import Watch
+
+_ARRIVAL = timedelta(minutes=5)
+"""In which all processes must have come."""
+_PATIENCE = timedelta(minutes=30)
+"""A process may have work to do that the others have to wait for. They need not wait for a dead one: see `Watch`."""
 
 # Methods reduce their statistics themselves, so buffers are not sent around at each step.
 # torch 2.13 renamed the option.
@@ -28,7 +43,7 @@ class Processes:
     """Where this process stands among those of the run.
 
     Attributes:
-        rank, world_size: 0 and 1 without torchrun.
+        rank, world_size: 0 and 1 without a launcher.
         local_rank: on this machine.
     """
 
@@ -43,16 +58,37 @@ class Processes:
 
     @classmethod
     def of_environment(cls) -> Processes:
-        """Reads torchrun's variables."""
+        """Reads torchrun's variables, or srun's."""
+        adopt_launcher()
         if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
             return cls()
         rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         return cls(rank, world, int(os.environ.get("LOCAL_RANK", rank)))
 
     def connect(self, device: torch.device) -> None:
-        """Joins the process group, unless there is one process only or it has been joined."""
+        """Joins the process group, unless there is one process only or it has been joined.
+
+        Raises:
+            ResourceError: the others cannot be reached, or have not come in time.
+        """
         if self.world_size > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            backend = "nccl" if device.type == "cuda" else "gloo"
+            store = _meet(self.world_size)
+            dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.world_size, timeout=_PATIENCE)
+
+    def watched(self, lost: Callable[[PeerError], None]) -> AbstractContextManager[Any]:
+        """Returns a context in which the failure of one process ends all of them. See `Watch`.
+
+        Every process enters it at the same place.
+        """
+        if self.world_size == 1:
+            return nullcontext()
+        store = dist.PrefixStore(f"watch {next(_watches)}", _meet(self.world_size))
+        return Watch(store, self.rank, self.world_size, lost)
+
+    def speaks_for(self, error: BaseException) -> bool:
+        """Returns whether this process records an error: the first does, unless it is the one that has gone."""
+        return self.rank == (1 if isinstance(error, PeerError) and error.rank == 0 else 0)
 
     def barrier(self) -> None:
         """Waits until every process is here."""
@@ -73,6 +109,51 @@ class Processes:
         value = torch.tensor(int(flag), device=device)
         dist.all_reduce(value, op=dist.ReduceOp.MAX)
         return bool(value.item())
+
+    def gather(self, items: list[str], device: torch.device) -> list[str]:
+        """Returns the items of all processes, by rank. Every process must call it at the same time.
+
+        Where nobody has any it costs what `any` does.
+        """
+        if not self.any(bool(items), device):
+            return []
+        if self.world_size == 1:
+            return list(items)
+        found: list[list[str]] = [[] for _ in range(self.world_size)]
+        dist.all_gather_object(found, list(items))
+        return [item for own in found for item in own]
+
+
+_watches = itertools.count()
+"""Numbers the watches of this process: a script may train several times."""
+
+
+@functools.cache
+def _meet(world_size: int) -> dist.Store:
+    """Waits until all processes are there and returns the store that they share.
+
+    Raises:
+        ResourceError: they are not.
+    """
+    where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    try:
+        store, rank, _ = next(rendezvous("env://", timeout=_ARRIVAL))
+    except dist.DistError:
+        raise ResourceError(
+            f"the first of {world_size} processes, at {where}, cannot be reached within {_ARRIVAL}: is it running, and "
+            "is that port open between the machines?"
+        ) from None
+    arrived = store.add("ssl/arrived", 1)
+    if arrived == world_size:
+        store.set("ssl/all", "")
+    try:
+        store.wait(["ssl/all"], _ARRIVAL)
+    except dist.DistError:
+        arrived = store.add("ssl/arrived", 0)
+        raise ResourceError(
+            f"process {rank}: only {arrived} of {world_size} processes came within {_ARRIVAL}"
+        ) from None
+    return store
 
 
 def distribute(method: Method, kind: str, processes: Processes, device: torch.device) -> nn.Module:
