@@ -13,6 +13,7 @@ import torch
 from ssl_core.contracts.batch import Batch
 from ssl_core.contracts.hooks import TrainingHook
 from ssl_core.contracts.method import Method, Progress
+from ssl_core.data.bad_images import BadImages
 from ssl_core.errors import NumericError
 from ssl_core.runner.device import memory_bytes
 from ssl_core.runner.disk import dispensable
@@ -104,6 +105,16 @@ class LogHook(TrainingHook):
         values["eta"] = per_step * (progress.total_steps - progress.step)
         self.state.images, self.state.waited, self._since = 0, 0.0, now
         return values
+
+
+class BadImagesHook(TrainingHook):
+    """Puts together what the processes found unreadable, whenever they wait for each other anyway: with the log."""
+
+    def __init__(self, bad: BadImages):
+        self.bad = bad
+
+    def after_log(self, values: Mapping[str, float], progress: Progress) -> None:
+        self.bad.share()
 
 
 class CheckpointHook(TrainingHook):

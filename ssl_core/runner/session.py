@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from ssl_core.runner.environment import describe_environment
 from ssl_core.runner.export import export_parts
 from ssl_core.runner.first_stage import FirstStage, prepare_target, scratch_folder
 from ssl_core.runner.header import header_lines
-from ssl_core.runner.hooks import CheckpointHook, LogHook, PictureHook
+from ssl_core.runner.hooks import BadImagesHook, CheckpointHook, LogHook, PictureHook
 from ssl_core.runner.initial_weights import load_initial_weights
 from ssl_core.runner.lengths import checkpoint_interval, picture_interval, total_steps
 from ssl_core.runner.micro_batch import BatchPlan, plan_batch
@@ -189,11 +190,11 @@ class Session:
         monitor = self._monitor(state, device, images, board)
         records = Records(folder, board, self.processes)
         own = state.method.hooks(self._view(state, device, images, records))
-        watching = [*own, *([] if monitor is None else [monitor]), *self.hooks]
+        bad = self._bad_images(images, device)
+        watching = [BadImagesHook(bad), *own, *([] if monitor is None else [monitor]), *self.hooks]
         log = self._log_hook(state, device, board, watching)
         saver = None if folder is None else self._saver(state, folder)
         hooks = [log, *self._picture_hooks(state, board), *([] if saver is None else [saver]), *watching]
-        bad = self._bad_images(images)
         keeper = self._keeper(state, images)
         batches = _watched(self._loader(state, device, images, transform, plan, order, keeper), bad)
         with StopRequest() as stop, nullcontext() if saver is None else closing(saver):
@@ -217,6 +218,7 @@ class Session:
                     keeper.close()
                 if board:
                     board.close()
+            bad.share()
             if state.step < state.total_steps:
                 self._stopped(state, saver, stop)
             saved = saver is None or saver.finish()
@@ -271,9 +273,11 @@ class Session:
             saver.save()  # a run that stops early must not lose where it came from
         return saver
 
-    def _bad_images(self, images: ImageSet) -> BadImages:
+    def _bad_images(self, images: ImageSet, device: Device) -> BadImages:
         listed = self.folder.bad_files if self.folder is not None and self.processes.first else None
-        return BadImages(images, listed, self.config.data.max_bad_fraction)
+        several = self.processes.world_size > 1
+        gather = partial(self.processes.gather, device=device.device) if several else None
+        return BadImages(images, listed, self.config.data.max_bad_fraction, gather)
 
     def _loader(
         self,
@@ -303,6 +307,7 @@ class Session:
             pin_memory=device.device.type == "cuda",
             fixed_views=self.config.data.fixed_views,
             targets=None if keeper is None else keeper.rows,
+            warn=self.reporter.warn if self.processes.first else None,
         )
 
     def _keeper(self, state: RunState, images: ImageSet) -> TargetKeeper | None:

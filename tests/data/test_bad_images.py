@@ -65,3 +65,23 @@ def test_stops_above_the_share_of_all_images(fraction, allowed):
     if allowed < 200:
         with pytest.raises(DataError, match=rf"{allowed + 1} of 200 images.*data\.max_bad_fraction={fraction:g}"):
             bad.record(batch([199], [0]))
+
+
+def test_several_processes_judge_together_and_only_when_asked(tmp_path):
+    file = tmp_path / "bad_files.txt"
+    file.write_text("5.jpg\n")  # of the run that this one resumes
+    given, both = [], ["5.jpg", "6.jpg", "6.jpg", "8.jpg"]
+
+    def gather(names: list[str]) -> list[str]:
+        given.append(list(names))
+        return both
+
+    one = BadImages(Named(200), file, 0.01, gather)
+    two = BadImages(Named(200), None, 0.01, gather)
+    one.record(batch([6, 7], [0, 7]))
+    two.record(batch([6, 8], [0, 0]))  # more than 2 with the other's, but nobody is stopped alone
+    for bad in (one, two):
+        with pytest.raises(DataError, match="3 of 200 images cannot be read"):
+            bad.share()
+    assert given == [["5.jpg", "6.jpg"], ["6.jpg", "8.jpg"]]
+    assert file.read_text().splitlines() == ["5.jpg", "6.jpg", "8.jpg"]
