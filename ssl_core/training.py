@@ -19,10 +19,11 @@ from ssl_core.contracts.data import DataSource, DataSpec
 from ssl_core.contracts.hooks import TrainingHook
 from ssl_core.data.facts import median_size
 from ssl_core.data.subset import with_subset
-from ssl_core.errors import DataError, Interrupted, PeerError, UsageError, exit_code_of
+from ssl_core.errors import DataError, Interrupted, UsageError, exit_code_of
 from ssl_core.plugins.registry import Registry
 from ssl_core.runner import checkpoint
 from ssl_core.runner.processes import Processes
+from ssl_core.runner.recovery import run_with_recovery
 from ssl_core.runner.reporter import Reporter
 from ssl_core.runner.run_folder import RunFolder
 from ssl_core.runner.session import Session
@@ -209,19 +210,24 @@ def _run(
         init_from=init_from,
         stage=stage,
         resume_path=None if folder is None else (serves or folder).path,
+        rate_cut=None if folder is None else folder.read_rate_cut(),
     )
 
-    def lost(error: PeerError) -> None:
-        if folder is not None and processes.speaks_for(error):
-            folder.write_status("failed", folder.read_status().get("step", 0), error.exit_code, str(error))
+    def record(error: BaseException) -> None:
+        if folder is None or not processes.speaks_for(error):
+            return
+        status = folder.read_status()
+        if writes or status.get("state") != "failed":  # the first process, which has gone, may have said why
+            state = "stopped" if isinstance(error, Interrupted) else "failed"
+            folder.write_status(state, status.get("step", 0), exit_code_of(error), str(error))
 
     try:
-        with nullcontext() if stage else processes.watched(lost):
-            result = session.run()
+        with nullcontext() if stage else processes.watched(record):
+            result = run_with_recovery(session)
     except BaseException as error:
+        record(error)
         if folder is not None and processes.speaks_for(error):
             state = "stopped" if isinstance(error, Interrupted) else "failed"
-            folder.write_status(state, folder.read_status().get("step", 0), exit_code_of(error), str(error))
             registry.hook.run_ended(out=folder.path, status=state)
             if fresh and processes.world_size == 1 and isinstance(error, UsageError | DataError):
                 folder.forget()

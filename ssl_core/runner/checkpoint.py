@@ -108,7 +108,7 @@ def load(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: incomplete, damaged, or no checkpoint.
     """
-    manifest = _verify(path)
+    manifest = verify(path)
     average = path / AVERAGE
     try:
         state = torch.load(path / STATE, map_location="cpu", weights_only=True)
@@ -124,7 +124,7 @@ def load(path: Path) -> Checkpoint:
 
 def load_model(path: Path) -> dict[str, Tensor]:
     """Reads the weights alone: the average where there is one."""
-    manifest = _verify(path)
+    manifest = verify(path)
     return load_file(path / (AVERAGE if AVERAGE in manifest["files"] else MODEL))
 
 
@@ -137,7 +137,7 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
     passed = []
     for path in reversed(complete(folder)):
         try:
-            _verify(path)
+            verify(path)
         except CheckpointError as error:
             passed.append(str(error))
         else:
@@ -148,7 +148,7 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
 def complete(folder: Path) -> list[Path]:
     """Returns the checkpoints of a folder, oldest first, unverified."""
     paths = [path for path in folder.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdecimal()]
-    return sorted((path for path in paths if path.is_dir()), key=_step)
+    return sorted((path for path in paths if path.is_dir()), key=step_of)
 
 
 def size(checkpoint: Checkpoint) -> int:
@@ -164,7 +164,7 @@ def prune(folder: Path, keep: int, every: int | None = None, upto: int | None = 
         every: those whose step is a multiple of it stay, too; None = none do.
         upto: later steps are neither counted nor deleted: of a run that went back because they were damaged.
     """
-    steps = {path: _step(path) for path in complete(folder)}
+    steps = {path: step_of(path) for path in complete(folder)}
     there = [path for path, step in steps.items() if upto is None or step <= upto]
     for path in there[:-keep]:
         if every is None or steps[path] % every:
@@ -187,7 +187,8 @@ def _remove(path: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
 
 
-def _step(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """Returns the step that a checkpoint's name tells."""
     return int(path.name.removeprefix(_PREFIX))
 
 
@@ -199,7 +200,12 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(item)
 
 
-def _verify(path: Path) -> dict[str, Any]:
+def verify(path: Path) -> dict[str, Any]:
+    """Compares every file of a checkpoint with its manifest, which is returned.
+
+    Raises:
+        CheckpointError: incomplete, damaged, or no checkpoint.
+    """
     try:
         manifest = json.loads((path / MANIFEST).read_text())
         files = manifest["files"]

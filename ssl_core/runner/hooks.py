@@ -14,7 +14,6 @@ from ssl_core.contracts.batch import Batch
 from ssl_core.contracts.hooks import TrainingHook
 from ssl_core.contracts.method import Method, Progress
 from ssl_core.data.bad_images import BadImages
-from ssl_core.errors import NumericError
 from ssl_core.runner.device import memory_bytes
 from ssl_core.runner.disk import dispensable
 from ssl_core.runner.processes import Processes
@@ -74,12 +73,8 @@ class LogHook(TrainingHook):
             self.folder.append_metrics({"step": progress.step, "epoch": round(progress.epoch, 4), **values})
         if self.scalars is not None:
             self.scalars(values, progress.step)
-        if not math.isfinite(values.get("loss", 0.0)):
-            raise NumericError(
-                f"step {progress.step}: the loss is {values['loss']}. Lower optim.lr (now {values['lr']:.3g}), "
-                "lengthen the warm-up, or set runtime.precision=fp32; the newest checkpoint is still good"
-            )
-        self._diagnose(method, values, progress)
+        if math.isfinite(values.get("loss", 0.0)):  # else no update was made since the last line
+            self._diagnose(method, values, progress)
         for listener in self.listeners:
             listener.after_log(values, progress)
 
@@ -103,7 +98,9 @@ class LogHook(TrainingHook):
         values["memory_gb"] = memory_bytes(self.device) / 1e9
         per_step = (now - self._start) / (progress.step - self._first_step)
         values["eta"] = per_step * (progress.total_steps - progress.step)
+        values["skipped"] = float(self.state.skips.since_log)
         self.state.images, self.state.waited, self._since = 0, 0.0, now
+        self.state.skips.since_log = 0
         return values
 
 

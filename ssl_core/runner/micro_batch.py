@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ssl_core.config.sections import TrainOptions
-from ssl_core.errors import UsageError
+from ssl_core.errors import ResourceError, UsageError
 
 _MOST = {"cuda": 256, "cpu": 64}
 
@@ -30,6 +30,27 @@ class BatchPlan:
         while len(factors) > 1 and factors[-1] == "1":
             factors.pop()
         return f"batch {self.batch_size}" + (f" ({' x '.join(factors)})" if len(factors) > 1 else "")
+
+
+class BatchTooLarge(ResourceError):
+    """The memory did not suffice for one of the first updates.
+
+    Args:
+        step: updates that were done.
+        device_type: `cpu` or `cuda`.
+    """
+
+    def __init__(self, message: str, step: int, device_type: str):
+        super().__init__(message)
+        self.step = step
+        self.device_type = device_type
+
+
+def smaller(plan: BatchPlan) -> BatchPlan | None:
+    """Returns the plan of the same batch with at most half of the micro-batch; None where that is one image."""
+    share = plan.micro_batch_size * plan.accumulate
+    sizes = [size for size in range(1, plan.micro_batch_size // 2 + 1) if share % size == 0]
+    return None if not sizes else replace(plan, micro_batch_size=sizes[-1], accumulate=share // sizes[-1])
 
 
 def plan_batch(options: TrainOptions, world_size: int, device_type: str) -> BatchPlan:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ssl_core.errors import CheckpointError, UsageError
 from ssl_core.runner.disk import append_whole, dispensable
+from ssl_core.runner.schedule import RateCut
 
 
 class RunFolder:
@@ -37,6 +38,9 @@ class RunFolder:
         self.samples = path / "samples"
         self.export = path / "export"
         self.tensorboard = path / "tensorboard"
+        self.rollback = path / "rollback.json"
+        self.failed_batch = path / "nan_batch.json"
+        self.failed_weights = path / "nan_batch.safetensors"
 
     @classmethod
     def create(cls, path: Path, overwrite: bool = False) -> RunFolder:
@@ -114,6 +118,13 @@ class RunFolder:
     def read_environment(self) -> dict[str, Any]:
         """Returns env.json, or {} where there is none."""
         return _read_json(self.environment)
+
+    def read_rate_cut(self) -> RateCut | None:
+        """Returns the learning rate since the run went back to a checkpoint; None where it did not."""
+        if not self.rollback.is_file():
+            return None
+        values = json.loads(self.rollback.read_text())
+        return RateCut(values["to"], values["lr_factor"])
 
     def write_json(self, file: Path, values: Mapping[str, Any]) -> None:
         """Writes a small JSON file atomically."""

@@ -9,10 +9,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ssl_core.contracts.method import Method, Progress
-from ssl_core.errors import DataError, NumericError
+from ssl_core.errors import DataError
 from ssl_core.runner.average import WeightAverage
 from ssl_core.runner.checkpoint import Checkpoint
 from ssl_core.runner.metrics import RunningMeans
+from ssl_core.runner.skips import NotFinite, Skips
 from ssl_core.runner.state import load_model_state, load_optimizer_state, model_state, optimizer_state
 
 
@@ -33,6 +34,8 @@ class RunState:
         images: images seen since the last log line, by this process.
         waited: seconds spent waiting for data since then.
         grad_norm: of the last update, before clipping; 0-d on the device.
+        skipped: whether the last update was left out, since that was not finite; 0-d bool on the device.
+        skips: how many there were.
     """
 
     method: Method
@@ -48,6 +51,8 @@ class RunState:
     images: int = 0
     waited: float = 0.0
     grad_norm: torch.Tensor | None = None
+    skipped: torch.Tensor | None = None
+    skips: Skips = field(default_factory=Skips)
 
     @property
     def progress(self) -> Progress:
@@ -63,21 +68,22 @@ class RunState:
         """Returns a copy to save. Every process must call it; sharded tensors are gathered.
 
         Raises:
-            NumericError: a weight is NaN or infinite: such a checkpoint is never written.
+            NotFinite: a weight is NaN or infinite: such a checkpoint is never written.
         """
+        self.skips.settle()
         model = model_state(self.method)
-        broken = [name for name, tensor in model.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+        average = None if self.average is None else self.average.state(model)
+        weights = [*model.items(), *((f"the average of {name}", tensor) for name, tensor in (average or {}).items())]
+        broken = [name for name, tensor in weights if tensor.is_floating_point() and not tensor.isfinite().all()]
         if broken:
-            raise NumericError(
-                f"step {self.step}: {broken[0]} and {len(broken) - 1} more tensors are not finite; "
-                "nothing was saved. Lower optim.lr, or set runtime.precision=fp32"
-            )
+            more = f" and {len(broken) - 1} more tensors are" if len(broken) > 1 else " is"
+            raise NotFinite(f"step {self.step}: {broken[0]}{more} not finite", self.step, self.step)
         state = {
             "optimizer": optimizer_state(self.method, self.optimizer),
             "scaler": self.scaler.state_dict(),
             "train_images": self.train_images,
+            "skipped_in_a_row": self.skips.in_a_row,
         }
-        average = None if self.average is None else self.average.state(model)
         return Checkpoint(self.step, model, state, average)
 
     def restore(self, checkpoint: Checkpoint, source: str) -> None:
@@ -99,4 +105,5 @@ class RunState:
             self.scaler.load_state_dict(checkpoint.state["scaler"])
         if self.average is not None and checkpoint.average is not None:
             self.average.load(checkpoint.average)
+        self.skips.in_a_row = checkpoint.state.get("skipped_in_a_row", 0)
         self.step = checkpoint.step

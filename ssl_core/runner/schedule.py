@@ -9,6 +9,19 @@ from ssl_core.config.sections import OptimOptions
 
 
 @dataclass(frozen=True)
+class RateCut:
+    """A learning rate that was lowered, because training had gone wrong.
+
+    Attributes:
+        step: finished updates from which on it counts.
+        factor: on the scheduled rate.
+    """
+
+    step: int
+    factor: float
+
+
+@dataclass(frozen=True)
 class Schedule:
     """Linear warm-up from zero, then half a cosine, as BEiT's tables (one value per update).
 
@@ -21,6 +34,7 @@ class Schedule:
         warmup_steps: updates of warm-up; 0 = none.
         lr, min_lr: peak and final learning rate.
         weight_decay, weight_decay_end: first and last weight decay.
+        cut: a lower learning rate from some update on; None = none.
     """
 
     total_steps: int
@@ -29,6 +43,7 @@ class Schedule:
     min_lr: float
     weight_decay: float
     weight_decay_end: float
+    cut: RateCut | None = None
 
     @classmethod
     def of(cls, options: OptimOptions, total_steps: int, steps_per_epoch: int) -> Schedule:
@@ -41,6 +56,10 @@ class Schedule:
 
     def lr_at(self, step: int) -> float:
         """Returns the learning rate of the update that follows `step` finished ones."""
+        factor = self.cut.factor if self.cut is not None and step >= self.cut.step else 1.0
+        return factor * self._planned_lr(step)
+
+    def _planned_lr(self, step: int) -> float:
         if step < self.warmup_steps:
             return self.lr * step / max(1, self.warmup_steps - 1) if self.warmup_steps > 1 else 0.0
         return _cosine(self.lr, self.min_lr, step - self.warmup_steps, self.total_steps - self.warmup_steps)

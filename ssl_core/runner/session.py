@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from ssl_core.runner.engine.loop import LoopPlan
 from ssl_core.runner.engine.runner import TensorBoard, run_engine
 from ssl_core.runner.environment import describe_environment
 from ssl_core.runner.export import export_parts
+from ssl_core.runner.failed_batch import keep_batch
 from ssl_core.runner.first_stage import FirstStage, prepare_target, scratch_folder
 from ssl_core.runner.header import header_lines
 from ssl_core.runner.hooks import BadImagesHook, CheckpointHook, LogHook, PictureHook
@@ -52,7 +53,8 @@ from ssl_core.runner.reporter import Reporter, duration
 from ssl_core.runner.run_folder import RunFolder
 from ssl_core.runner.run_state import RunState
 from ssl_core.runner.saving import CheckpointWriter
-from ssl_core.runner.schedule import Schedule
+from ssl_core.runner.schedule import RateCut, Schedule
+from ssl_core.runner.skips import NotFinite, SkipWatch
 from ssl_core.runner.stopping import StopRequest
 from ssl_core.runner.target_cache import TargetKeeper, kept_target, open_targets
 
@@ -73,6 +75,7 @@ class Session:
         init_from: weights to start from, or None.
         stage: whether it is the first stage of another run, which then has the last word.
         resume_path: what a person passes to `--resume`; another run's folder when this is its first stage.
+        rate_cut: where the run has gone back once, the learning rate since then.
     """
 
     config: RunConfig
@@ -87,6 +90,7 @@ class Session:
     init_from: str | Path | Backbone | None = None
     stage: bool = False
     resume_path: Path | None = None
+    rate_cut: RateCut | None = None
     started: float = field(default_factory=time.perf_counter)
 
     def run(self) -> dict[str, Any]:
@@ -97,6 +101,7 @@ class Session:
 
         Raises:
             Interrupted: a signal came; everything is saved.
+            NotFinite, BatchTooLarge: it cannot go on as it is. See `run_with_recovery`.
         """
         device = choose_device(self.config.runtime, self.processes.local_rank)
         self.processes.connect(device.device)
@@ -171,6 +176,8 @@ class Session:
         state = RunState(method, model, optimizer, scaler, average, train_images, 0, steps, steps_per_epoch)
         if self.resume_from is not None:
             state.restore(checkpoint.load(self.resume_from), str(self.resume_from))
+            if self.rate_cut is not None and self.rate_cut.step == state.step:
+                state.skips.in_a_row = 0
             self.reporter.say(f"resume    from {self.resume_from}: step {state.step} of {steps}")
             if self.folder is not None and self.processes.first:
                 self.folder.append_metrics({"event": "resume", "step": state.step})
@@ -201,17 +208,24 @@ class Session:
             loop = LoopPlan(
                 batches=batches,
                 accumulate=plan.accumulate,
-                schedule=Schedule.of(self.config.optim, state.total_steps, order.steps_per_epoch),
+                schedule=replace(
+                    Schedule.of(self.config.optim, state.total_steps, order.steps_per_epoch), cut=self.rate_cut
+                ),
                 device=device,
                 processes=self.processes,
                 seed=self.config.seed,
                 stop=lambda: self._should_stop(stop, state, device),
+                watch=self._skip_watch(state),
                 keeper=keeper,
             )
             if folder is not None and self.processes.first:
                 folder.settle()
             try:
                 run_engine(state, loop, hooks, self.config.optim.clip_grad, None if folder is None else folder.path)
+            except NotFinite as error:
+                if folder is not None:
+                    keep_batch(folder, state, order, plan, images, error.step, self.processes.first)
+                raise
             finally:
                 self.reporter.end_progress()
                 if keeper is not None:
@@ -224,6 +238,18 @@ class Session:
             saved = saver is None or saver.finish()
         metrics = {**log.last, **records.last}
         return self._finish(state, metrics, bad, plan, None if monitor is None else monitor.desk.verdict, saved)
+
+    def _skip_watch(self, state: RunState) -> SkipWatch:
+        writes = self.folder is not None and self.processes.first
+        return SkipWatch(
+            state.skips,
+            self.config.train.max_skipped,
+            scaled=state.scaler.is_enabled(),
+            every=self.config.log.every,
+            fresh=state.step == 0,
+            event=self.folder.append_metrics if writes else lambda values: None,
+            warn=self.reporter.warn,
+        )
 
     def _monitor(
         self, state: RunState, device: Device, images: ImageSet, board: TensorBoard | None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 from mmengine.runner import BaseLoop, Runner
@@ -12,13 +13,21 @@ from torch import nn
 
 from ssl_core.contracts.batch import Batch
 from ssl_core.data.seeding import torch_seed
+from ssl_core.errors import DataError, is_out_of_memory
 from ssl_core.pixels import to_unit
 from ssl_core.runner.device import Device
+from ssl_core.runner.engine.rehearsal import rehearse
+from ssl_core.runner.micro_batch import BatchTooLarge
 from ssl_core.runner.optimizer import apply_schedule
 from ssl_core.runner.processes import Processes
 from ssl_core.runner.run_state import RunState
 from ssl_core.runner.schedule import Schedule
+from ssl_core.runner.skips import SkipWatch
 from ssl_core.runner.target_cache import TargetKeeper
+
+FIRST_UPDATES = 2
+"""Updates in which a lack of memory means that the micro-batch is too large: the second is the first one that has
+the optimizer's moments in memory."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,7 @@ class LoopPlan:
         batches: micro-batches from the current step on, views in uint8 on the CPU.
         accumulate: micro-batches an update.
         stop: asked after each update; True ends the loop early.
+        watch: told of each update, whether it was skipped.
         keeper: takes the targets that a step computed, to keep them; None = they are not kept.
     """
 
@@ -39,6 +49,7 @@ class LoopPlan:
     processes: Processes
     seed: int
     stop: Callable[[], bool]
+    watch: SkipWatch
     keeper: TargetKeeper | None = None
 
 
@@ -67,6 +78,7 @@ class UpdateLoop(BaseLoop):
     def __init__(self, runner: Runner, state: RunState, plan: LoopPlan):
         super().__init__(runner, plan.batches)  # pyright: ignore[reportArgumentType]
         self.state = state
+        self._first_step = state.step
         self.plan = plan
 
     @property
@@ -94,25 +106,48 @@ class UpdateLoop(BaseLoop):
         state.method.train()
         self.runner.call_hook("before_train")
         batches = iter(plan.batches)
+        if state.step < state.total_steps:
+            first = self._next(batches)
+            rehearse(state, lambda: self._on_device(first), plan.device, plan.processes)
+            batches = chain([first], batches)
         while state.step < state.total_steps:
             apply_schedule(state.optimizer, plan.schedule, state.step)
-            for place in range(plan.accumulate):
-                self._micro_step(batches, place)
+            self._update(batches)
             self._after_update()
             if plan.stop():
                 break
         self.runner.call_hook("after_train")
         return self.runner.model
 
-    def _micro_step(self, batches, place: int) -> None:
+    def _update(self, batches: Iterator[Batch]) -> None:
+        try:
+            for place in range(self.plan.accumulate):
+                self._micro_step(batches, place)
+        except Exception as error:
+            # With several processes the others are waiting in the middle of a step: `rehearse` has asked before.
+            alone = self.plan.processes.world_size == 1
+            if alone and is_out_of_memory(error) and self.state.step - self._first_step < FIRST_UPDATES:
+                raise BatchTooLarge(str(error), self.state.step, self.plan.device.device.type) from None
+            raise
+
+    def _next(self, batches: Iterator[Batch]) -> Batch:
+        batch = next(batches, None)
+        if batch is None:
+            raise DataError(f"the images ended after {self.state.step} of {self.state.total_steps} updates")
+        return batch
+
+    def _on_device(self, batch: Batch) -> Batch:
+        batch = batch.to(self.plan.device.device)
+        return replace(batch, views={name: to_unit(view) for name, view in batch.views.items()})
+
+    def _micro_step(self, batches: Iterator[Batch], place: int) -> None:
         state, plan = self.state, self.plan
         start = time.perf_counter()
-        batch = next(batches)
+        batch = self._next(batches)
         state.waited += time.perf_counter() - start
         state.images += len(batch)
         known, places = batch.targets is not None, batch.index
-        batch = batch.to(plan.device.device)
-        batch = replace(batch, views={name: to_unit(view) for name, view in batch.views.items()})
+        batch = self._on_device(batch)
         torch.manual_seed(torch_seed(plan.seed, "step", state.step, place, plan.processes.rank))
         index = self.iter + place
         self.runner.call_hook("before_train_iter", batch_idx=index, data_batch=batch)
@@ -125,8 +160,10 @@ class UpdateLoop(BaseLoop):
     def _after_update(self) -> None:
         state = self.state
         state.step += 1
-        if state.grad_norm is not None:
-            state.means.add({"grad_norm": state.grad_norm})
+        assert state.grad_norm is not None, "set by the optimizer's wrapper"
+        assert state.skipped is not None
+        state.means.add({"grad_norm": state.grad_norm})
+        self.plan.watch.after_update(state.step, state.total_steps, state.skipped)
         with torch.no_grad():
             state.method.after_step(state.progress)
             if state.average is not None:

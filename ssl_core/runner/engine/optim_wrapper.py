@@ -20,6 +20,7 @@ class PrecisionOptimWrapper(OptimWrapper):
     """mmengine's wrapper with autocast on every device, a loss scaler, and no wait for the gradient norm.
 
     Its own mixed-precision wrapper refuses a CPU, and its clipping reads the norm at each update.
+    An update whose loss or gradient is not finite is skipped without asking the device.
 
     Args:
         accumulate: micro-batches an update sums up.
@@ -41,6 +42,8 @@ class PrecisionOptimWrapper(OptimWrapper):
             yield
 
     def backward(self, loss: torch.Tensor, **kwargs: Any) -> None:
+        # A loss that is not finite makes every gradient NaN, on all processes once they are summed.
+        loss = loss * torch.where(loss.isfinite(), 1.0, torch.nan)
         super().backward(self.state.scaler.scale(loss), **kwargs)
 
     def step(self, **kwargs: Any) -> None:
@@ -48,6 +51,10 @@ class PrecisionOptimWrapper(OptimWrapper):
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         # An infinite bound leaves the gradients as they are and still measures them.
         norm = nn.utils.clip_grad_norm_(parameters, self.clip if self.clip is not None else float("inf"))
-        self.state.grad_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
-        self.state.scaler.step(self.optimizer)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        self.state.grad_norm, self.state.skipped = norm, ~norm.isfinite()
+        # Read by the fused kernel on the device: it then moves neither weights nor moments nor their step count.
+        self.optimizer.found_inf = self.state.skipped.float()  # pyright: ignore[reportAttributeAccessIssue]
+        self.optimizer.grad_scale = None  # pyright: ignore[reportAttributeAccessIssue]
+        self.optimizer.step()
         self.state.scaler.update()
