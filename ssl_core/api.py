@@ -27,9 +27,11 @@ from ssl_core.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from ssl_core.charts import figure_pixels, new_figure
-    from ssl_core.cli.arguments import Parser
+    from ssl_core.cli.arguments import Parser, at_least
     from ssl_core.cli.console import run_command
     from ssl_core.cli.option_table import format_rows, option_rows
+    from ssl_core.cli.output_folder import make_writable
+    from ssl_core.cli.subcommands import run_subcommands
     from ssl_core.codebook import (
         code_counts,
         code_health,
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from ssl_core.data.subset import SubsetImages, with_subset
     from ssl_core.download import download
     from ssl_core.ema import ema_update
+    from ssl_core.foreign_formats import load_strictly
     from ssl_core.loading import build_untrained, find_export, load, read_export, write_export
     from ssl_core.masked_modeling import MaskedModeling
     from ssl_core.patches import patch_grid
@@ -129,6 +132,7 @@ _LAZY = {
     "TrainingHook": "ssl_core.contracts.hooks",
     "Transform": "ssl_core.contracts.data",
     "ViewSpec": "ssl_core.contracts.batch",
+    "at_least": "ssl_core.cli.arguments",
     "build_untrained": "ssl_core.loading",
     "center_view": "ssl_core.data.cropping",
     "choose_device": "ssl_core.runner.device",
@@ -148,6 +152,8 @@ _LAZY = {
     "from_huggingface_vit": "ssl_core.plain_vit",
     "huggingface_vit_spec": "ssl_core.plain_vit",
     "load": "ssl_core.loading",
+    "load_strictly": "ssl_core.foreign_formats",
+    "make_writable": "ssl_core.cli.output_folder",
     "mean_over_processes": "ssl_core.reduce",
     "median_size": "ssl_core.data.facts",
     "new_figure": "ssl_core.charts",
@@ -166,6 +172,7 @@ _LAZY = {
     "read_export": "ssl_core.loading",
     "resume": "ssl_core.training",
     "run_command": "ssl_core.cli.console",
+    "run_subcommands": "ssl_core.cli.subcommands",
     "sample_rng": "ssl_core.data.seeding",
     "surviving_batches": "ssl_core.data.killed_workers",
     "to_tensor": "ssl_core.data.cropping",

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from ssl_core.contracts.backbone import Backbone
 from ssl_core.contracts.context import BuildContext
 from ssl_core.contracts.evaluation import BackboneSpec, CheckpointFormat
 from ssl_core.errors import CheckpointError, PluginError
@@ -71,8 +70,8 @@ def convert(foreign: ForeignTensors, registry: Registry) -> Converted:
     return Converted(replace(spec, source=foreign.source), state, known.ignored)
 
 
-def load_strictly(backbone: Backbone, state: Mapping[str, Tensor], name: str, ignored: tuple[str, ...] = ()) -> None:
-    """Copies the weights in place. Each tensor of the backbone must be there, in its shape, and no other.
+def load_strictly(part: nn.Module, state: Mapping[str, Tensor], name: str, ignored: tuple[str, ...] = ()) -> None:
+    """Copies weights in place. Each tensor of the part must be there, in its shape, and no other.
 
     Args:
         name: what was read, for the message.
@@ -81,7 +80,7 @@ def load_strictly(backbone: Backbone, state: Mapping[str, Tensor], name: str, ig
     Raises:
         CheckpointError: something is missing, unexpected or of another shape; the message lists it.
     """
-    own = backbone.state_dict()
+    own = part.state_dict()
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own and not any(fnmatchcase(key, item) for item in ignored)]
     shapes = [
@@ -92,8 +91,8 @@ def load_strictly(backbone: Backbone, state: Mapping[str, Tensor], name: str, ig
     found = {"missing": missing, "unexpected": unexpected, "other shape": shapes}
     if any(found.values()):
         problems = "; ".join(f"{what}: {_shortened(items)}" for what, items in found.items() if items)
-        raise CheckpointError(f"{name}: does not fit {type(backbone).__name__}: {problems}")
-    backbone.load_state_dict({key: state[key] for key in own})
+        raise CheckpointError(f"{name}: does not fit {type(part).__name__}: {problems}")
+    part.load_state_dict({key: state[key] for key in own})
 
 
 def _shortened(items) -> str:

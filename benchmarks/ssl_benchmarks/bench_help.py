@@ -8,7 +8,5 @@ from ssl_core.api import Parser
 def help_text(parser: Parser, summary: str) -> str:
     """Returns usage, a line on what is measured, and the flags."""
     lines = [f"usage: {parser.prog} [flags]", "", summary, "", "flags:"]
-    for action in parser.flags():
-        flag = f"{action.option_strings[0]} {action.metavar or ''}"
-        lines.append(f"  {flag:<22} {action.help}")
+    lines += parser.flag_lines()
     return "\n".join(lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,16 @@ from typing import Any
 
 from ssl_benchmarks.help import help_text
 from ssl_benchmarks.protocols import SharedOptions, choose_protocol
-from ssl_core.api import CheckpointError, Options, Parser, Registry, UsageError, run_command, validate_options
+from ssl_core.api import (
+    CheckpointError,
+    Options,
+    Parser,
+    Registry,
+    UsageError,
+    make_writable,
+    run_command,
+    validate_options,
+)
 
 _DATASET, _BACKBONE = "dataset.", "backbone."
 """Starts of the settings that go to the data set and to the backbone, and not to the evaluator."""
@@ -127,7 +135,7 @@ def _evaluate(
     else:
         source = open_source(data, registry, data_settings)
     if folder is not None:
-        _make_writable(folder)
+        make_writable(folder)
     context = BuildContext(image_size=spec.image_size, mean=spec.mean, std=spec.std, registry=registry)
     result = evaluator(options, context).run(backbone, source, folder)
     built = {"component": spec.component, "options": dict(spec.options), "image_size": spec.image_size}
@@ -141,16 +149,6 @@ def _run_folder(checkpoint: Path) -> Path | None:
     if (checkpoint / "manifest.json").is_file():
         return checkpoint.absolute().parents[1]
     return checkpoint if any((checkpoint / name).is_dir() for name in ("export", "checkpoints")) else None
-
-
-def _make_writable(folder: Path) -> None:
-    """Makes the folder before the work starts, so that a result is not lost at the end of it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--out {folder}: cannot make this folder ({error.strerror}); name another one") from None
-    if not os.access(folder, os.W_OK):
-        raise UsageError(f"--out {folder}: not writable; name another folder")
 
 
 def _words(items: Sequence[str]) -> tuple[list[str], list[str]]:

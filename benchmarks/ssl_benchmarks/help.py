@@ -37,9 +37,7 @@ def help_text(parser: Parser, registry: Registry, evaluator: Component | None) -
             lines += ["", "protocols (protocol=NAME):"]
             lines += [f"  {recipe.name:<14} {recipe.summary}" for recipe in evaluator.recipes]
     lines += ["", "flags:"]
-    for action in parser.flags():
-        flag = f"{action.option_strings[0]} {action.metavar or ''}"
-        lines.append(f"  {flag:<22} {action.help}")
+    lines += parser.flag_lines()
     return "\n".join(lines)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,6 +27,11 @@ class Parser(argparse.ArgumentParser):
         """Returns the flags in the order in which they were added."""
         return [action for action in self._actions if action.option_strings]
 
+    def flag_lines(self) -> list[str]:
+        """Returns a line of help for each flag."""
+        names = {action: f"{action.option_strings[0]} {action.metavar or ''}" for action in self.flags()}
+        return [f"  {name:<22} {action.help}" for action, name in names.items()]
+
     def parse_with_settings(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
         """Parses flags and `part.key=value` items in any order.
 
@@ -43,6 +48,21 @@ class Parser(argparse.ArgumentParser):
         if problems:
             raise ConfigError(problems)
         return namespace, dict(settings)
+
+
+def at_least(low: int) -> Callable[[str], int]:
+    """Returns what a flag takes as its `type` that must be a whole number, `low` or more."""
+
+    def whole_number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low:
+            raise argparse.ArgumentTypeError(f"'{text}' given; give a whole number, {low} or more")
+        return value
+
+    return whole_number
 
 
 def train_parser() -> Parser:

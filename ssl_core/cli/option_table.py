@@ -17,6 +17,8 @@ from ssl_core.config.messages import dotted
 from ssl_core.options import Options
 
 _TYPES = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path", type(None): "none"}
+_COUNTABLE = frozenset({"whole number", "number", "text", "path"})
+"""Types whose plural has an s."""
 _BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 
 
@@ -104,7 +106,8 @@ def type_name(annotation: Any) -> str:
         kinds = list(dict.fromkeys(map(type_name, inner)))
         return f"{len(inner)} {kinds[0]}s" if len(kinds) == 1 else f"[{', '.join(map(type_name, inner))}]"
     if origin in (tuple, list, set, frozenset) and inner:
-        return f"list of {type_name(inner[0])}s"
+        name = type_name(inner[0])
+        return f"list of {name}s" if name in _COUNTABLE else f"list of ({name})"
     if origin is dict:
         return "mapping"
     return _TYPES.get(annotation, getattr(annotation, "__name__", str(annotation)))

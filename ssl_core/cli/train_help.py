@@ -32,9 +32,7 @@ def help_text(parser: Parser, registry: Registry, selection: Selection | None) -
         "",
         "flags:",
     ]
-    for action in parser.flags():
-        flag = f"{action.option_strings[0]} {action.metavar or ''}"
-        lines.append(f"  {flag:<22} {action.help}")
+    lines += parser.flag_lines()
     lines += [
         "",
         "examples:",

@@ -291,7 +291,7 @@ def test_a_method_that_trains_it_counts_as_its_preparation():
     ("state", "message"),
     [
         ({"weight": torch.zeros(3)}, r"holds heads:mim, not a discrete VAE"),
-        ({"architecture": torch.tensor([24, 3, 16, 1, 4, 4, 1])}, r"does not fit this dVAE: .*Missing key"),
+        ({"architecture": torch.tensor([24, 3, 16, 1, 4, 4, 1])}, r"does not fit DvaeTokenizer: missing: "),
         ({"architecture": torch.tensor([24, 1, 16, 1, 4, 4, 1])}, r"trained on 1 colour channels, the images have 3"),
     ],
 )

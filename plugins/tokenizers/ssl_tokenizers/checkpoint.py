@@ -1,4 +1,4 @@
-"""Reads an exported tokenizer, wherever in a run it lies."""
+"""Exported tokenizers, wherever in a run they lie."""
 
 from __future__ import annotations
 
@@ -9,22 +9,37 @@ from torch import Tensor
 
 from ssl_core.api import CheckpointError, find_export, read_export
 
+_OURS = "tokenizers:"
 
-def read_tokenizer(path: Path, needs: Collection[str], kind: str) -> dict[str, Tensor]:
-    """Returns the state dict of an exported tokenizer.
+
+def find_tokenizer(path: Path) -> Path:
+    """Returns the file of an exported tokenizer.
 
     Args:
-        path: a run that trained the tokenizer, a run that began with it as its first stage, or the
-            exported file.
-        needs: names of tensors by which the kind is known.
-        kind: what is expected, for the message: "a k-means tokenizer (tokenizers:kmeans)".
+        path: a run that trained the tokenizer, a run that began with it as its first stage, or the file.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    stage = path / "tokenizer"  # where a method's run keeps its first stage
+    return find_export(stage if (stage / "export").is_dir() else path, "tokenizer")
+
+
+def read_tokenizer(path: Path, component: str, kind: str, needs: Collection[str]) -> dict[str, Tensor]:
+    """Returns the state dict of an exported tokenizer of one kind.
+
+    Args:
+        path: as in `find_tokenizer`.
+        component: name of the kind, "tokenizers:kmeans".
+        kind: the same in words, for the message: "a k-means tokenizer".
+        needs: names of tensors that it has, whatever plugin exported it.
 
     Raises:
         CheckpointError: there is none, it is damaged, or it is of another kind.
     """
-    stage = path / "tokenizer"  # where a method's run keeps its first stage
-    file = find_export(stage if (stage / "export").is_dir() else path, "tokenizer")
+    file = find_tokenizer(path)
     values, state = read_export(file)
-    if not state.keys() >= set(needs):
-        raise CheckpointError(f"{file}: holds {values.get('component', 'another part')}, not {kind}")
+    found = str(values.get("component", "another part"))
+    if (found.startswith(_OURS) and found != component) or not state.keys() >= set(needs):
+        raise CheckpointError(f"{file}: holds {found}, not {kind} ({component})")
     return state

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from ssl_core.api import BuildContext, CheckpointError, Grid, Tokenizer, ViewSpec
 from ssl_tokenizers.checkpoint import read_tokenizer
+from ssl_tokenizers.dalle_import import COMPONENT
 from ssl_tokenizers.dalle_networks import DOWNSAMPLE, build_networks
 from ssl_tokenizers.dalle_weights import find_weights
 from ssl_tokenizers.dvae import map_pixels, to_pixels
@@ -35,7 +36,7 @@ class DalleTokenizer(Tokenizer):
     def __init__(self, options: DalleOptions, context: BuildContext):
         super().__init__()
         file = find_weights(options.checkpoint)
-        state = read_tokenizer(file, _NEEDS, "OpenAI's dVAE (tokenizers:dalle)")
+        state = read_tokenizer(file, COMPONENT, "OpenAI's dVAE", _NEEDS)
         self.encoder, self.decoder = build_networks(state, str(file))
         channels = self.encoder.input.in_channels
         if channels != context.channels:

@@ -17,6 +17,7 @@ from ssl_core.api import (
     Stage,
     Tokenizer,
     ViewSpec,
+    load_strictly,
 )
 from ssl_tokenizers.cells import CellAnalysis, CellSynthesis
 from ssl_tokenizers.checkpoint import read_tokenizer
@@ -35,6 +36,9 @@ _OVERSHOOT = 0.05
 
 _START_GAIN = 0.01
 """Of the networks' last layers beside a codebook: the transform of the cells speaks alone at first."""
+
+_NUMBERS = 7
+"""In `architecture`: codes, colour channels, hidden, blocks, downsample, stem, and whether there is a codebook."""
 
 _SCALES = (
     # from this many training images: codes, hidden, blocks, stem
@@ -73,6 +77,10 @@ class DvaeTokenizer(Tokenizer):
         grid = context.grid if "backbone" in context.parts else None
         state = _read(options.checkpoint) if options.checkpoint is not None else None
         architecture = state["architecture"].tolist() if state is not None else _choose(options, context)
+        if len(architecture) != _NUMBERS:
+            raise CheckpointError(
+                f"{options.checkpoint}: damaged: its architecture has {len(architecture)} numbers, not {_NUMBERS}"
+            )
         self.vocab_size, channels, hidden, blocks, self.downsample, stem, has_codebook = architecture
         if channels != context.channels:
             raise CheckpointError(
@@ -187,10 +195,7 @@ class DvaeTokenizer(Tokenizer):
         self._load(_read(run), run)
 
     def _load(self, state: Mapping[str, Tensor], path: Path) -> None:
-        try:
-            self.load_state_dict(state)
-        except RuntimeError as error:
-            raise CheckpointError(f"{path}: does not fit this dVAE: {' '.join(str(error).split())}") from None
+        load_strictly(self, state, str(path))
         self.trained.fill_(True)
 
 
@@ -205,7 +210,7 @@ def to_pixels(location: Tensor) -> Tensor:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    return read_tokenizer(path, ("architecture",), "a discrete VAE (tokenizers:dvae)")
+    return read_tokenizer(path, "tokenizers:dvae", "a discrete VAE", ("architecture",))
 
 
 def _choose(options: DvaeOptions, context: BuildContext) -> list[int]:

@@ -15,6 +15,7 @@ from ssl_core.api import (
     Tokenizer,
     ViewSpec,
     code_counts,
+    load_strictly,
     perplexity,
     used_share,
 )
@@ -63,7 +64,7 @@ class KMeansTokenizer(Tokenizer):
         self.size = options.size or context.image_size
         cell = self._cell_of(context) if "backbone" in context.parts else None
         state = (
-            read_tokenizer(options.checkpoint, _NEEDS, "a k-means tokenizer (tokenizers:kmeans)")
+            read_tokenizer(options.checkpoint, "tokenizers:kmeans", "a k-means tokenizer", _NEEDS)
             if options.checkpoint
             else None
         )
@@ -82,7 +83,7 @@ class KMeansTokenizer(Tokenizer):
         self._check_window()
         self._make_buffers()
         if state is not None:
-            self._load(state)
+            load_strictly(self, state, str(options.checkpoint))
 
     def _cell_of(self, context: BuildContext) -> int:
         h, w = context.grid
@@ -101,13 +102,6 @@ class KMeansTokenizer(Tokenizer):
                 f"{self.options.checkpoint}: fitted for cells of {self.cell} pixels, and the backbone's patches are "
                 f"{cell} at tokenizer.size={self.size}; give tokenizer.size={self.size // cell * self.cell}"
             )
-
-    def _load(self, state: dict[str, Tensor]) -> None:
-        try:
-            self.load_state_dict(state)
-        except RuntimeError as error:
-            message = " ".join(str(error).split())
-            raise CheckpointError(f"{self.options.checkpoint}: damaged: {message}") from None
 
     def _check_window(self) -> None:
         if self.window < self.cell:

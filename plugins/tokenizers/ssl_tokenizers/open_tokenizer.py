@@ -11,13 +11,16 @@ from torch import Tensor
 from ssl_core.api import (
     BuildContext,
     CheckpointError,
+    Component,
+    PluginError,
     Registry,
     Tokenizer,
     UsageError,
-    find_export,
+    load_strictly,
     read_export,
     validate_options,
 )
+from ssl_tokenizers.checkpoint import find_tokenizer
 
 
 def open_tokenizer(what: str, registry: Registry, settings: Mapping[str, Any], image_size: int) -> Tokenizer:
@@ -31,18 +34,18 @@ def open_tokenizer(what: str, registry: Registry, settings: Mapping[str, Any], i
 
     Raises:
         CheckpointError: no tokenizer there, or a damaged one.
-        UsageError: the name of one that would have to learn first.
+        UsageError: neither a file nor a name, or the name of one that would have to learn first.
     """
     path = Path(what).expanduser()
-    name, options, state = _described(_export_of(path)) if path.exists() else (what, {}, None)
-    component = registry.find(name, "tokenizer").component
+    name, options, state = _described(find_tokenizer(path)) if path.exists() else (what, {}, None)
+    component = _found(what, registry) if state is None else registry.find(name, "tokenizer").component
     rebuilds_itself = "checkpoint" in component.options.model_fields
     if state is not None and rebuilds_itself:
         options["checkpoint"] = str(path)
     chosen = validate_options(component.options, {**options, **settings}, "tokenizer")
     tokenizer = component.load()(chosen, BuildContext(image_size=image_size, registry=registry))
     if state is not None and not rebuilds_itself:
-        _load_strictly(tokenizer, state, path)
+        load_strictly(tokenizer, state, str(path))
     if not tokenizer.ready:
         raise UsageError(
             f"tokenizer '{name}' has learnt nothing yet; name a run that trained it, or give tokenizer.checkpoint=RUN"
@@ -50,9 +53,11 @@ def open_tokenizer(what: str, registry: Registry, settings: Mapping[str, Any], i
     return tokenizer.eval().requires_grad_(False)
 
 
-def _export_of(path: Path) -> Path:
-    stage = path / "tokenizer"  # where a method's run keeps its first stage
-    return find_export(stage if (stage / "export").is_dir() else path, "tokenizer")
+def _found(name: str, registry: Registry) -> Component:
+    try:
+        return registry.find(name, "tokenizer").component
+    except PluginError as error:
+        raise PluginError(f"{name}: no such run folder or file, and no tokenizer of that name: {error}") from None
 
 
 def _described(file: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
@@ -60,12 +65,3 @@ def _described(file: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     if values.get("slot") != "tokenizer" or "component" not in values:
         raise CheckpointError(f"{file}: holds {values.get('component', 'another part')}, which is no tokenizer")
     return values["component"], dict(values.get("options", {})), state
-
-
-def _load_strictly(tokenizer: Tokenizer, state: Mapping[str, Tensor], path: Path) -> None:
-    try:
-        tokenizer.load_state_dict(state)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{path}: does not fit {type(tokenizer).__name__}: {' '.join(str(error).split())}"
-        ) from None

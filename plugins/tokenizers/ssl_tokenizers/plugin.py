@@ -38,6 +38,7 @@ def register_tokenizers() -> list[Component]:
             summary="a discrete VAE trained on the same images: decodes to pixels",
             target="ssl_tokenizers.dvae:DvaeTokenizer",
             options=DvaeOptions,
+            provides=("dvae",),
             references=(_DALLE,),
         ),
         Component(
@@ -54,6 +55,7 @@ def register_tokenizers() -> list[Component]:
             summary="a VQ-VAE or VQ-KD trained on the same images: its codes stand for pixels or a teacher's features",
             target="ssl_tokenizers.vqkd:VqkdTokenizer",
             options=VqkdOptions,
+            provides=("vqkd",),
             references=(_BEIT_V2, _VQ_VAE),
         ),
     ]
@@ -98,6 +100,7 @@ def register_methods() -> list[Component]:
             target="ssl_tokenizers.dvae_method:DvaeTraining",
             options=DvaeTrainingOptions,
             references=(_DALLE, "Gumbel-softmax (Jang et al. 2017), arXiv 1611.01144"),
+            requires=("tokenizer:dvae",),
             slots={"tokenizer": "tokenizers:dvae", "transform": "core:augment"},
             settings=DVAE_SETTINGS,
             recipes=DVAE_RECIPES,
@@ -109,6 +112,7 @@ def register_methods() -> list[Component]:
             target="ssl_tokenizers.vqkd_method:VqkdTraining",
             options=VqkdTrainingOptions,
             references=(_BEIT_V2, _VQ_VAE),
+            requires=("tokenizer:vqkd",),
             slots={"tokenizer": "tokenizers:vqkd", "transform": "core:augment"},
             settings=VQKD_SETTINGS,
             recipes=VQKD_RECIPES,

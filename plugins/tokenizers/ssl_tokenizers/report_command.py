@@ -142,7 +142,5 @@ def _help_text(parser: Parser) -> str:
         "",
         "flags:",
     ]
-    for action in parser.flags():
-        flag = f"{action.option_strings[0]} {action.metavar or ''}"
-        lines.append(f"  {flag:<22} {action.help}")
+    lines += parser.flag_lines()
     return "\n".join(lines)

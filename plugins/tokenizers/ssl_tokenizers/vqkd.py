@@ -9,7 +9,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ssl_core.api import BuildContext, CheckpointError, ConfigError, Grid, Stage, Tokenizer, ViewSpec
+from ssl_core.api import (
+    BuildContext,
+    CheckpointError,
+    ConfigError,
+    Grid,
+    Stage,
+    Tokenizer,
+    UsageError,
+    ViewSpec,
+    load_strictly,
+)
 from ssl_tokenizers.checkpoint import read_tokenizer
 from ssl_tokenizers.options import PIXELS, VqkdOptions
 from ssl_tokenizers.patches import unpatchify
@@ -79,7 +89,13 @@ class VqkdTokenizer(Tokenizer):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
-        """Returns ids (B, h, w) int64 of (B, C, H, W) float in [0, 1]."""
+        """Returns ids (B, h, w) int64 of (B, C, H, W) float in [0, 1].
+
+        Raises:
+            UsageError: the images are not of the size that it was trained on: its positions are learnt.
+        """
+        if pixels.shape[-1] != self.size:
+            raise UsageError(f"tokenizer vqkd: sees images of {self.size} pixels, {pixels.shape[-1]} were given")
         return self.quantizer.nearest(self.encoder(pixels)).unflatten(1, self.shape.grid)  # (B, h, w)
 
     @torch.no_grad()
@@ -109,10 +125,7 @@ class VqkdTokenizer(Tokenizer):
         self._load(_read(run), run)
 
     def _load(self, state: Mapping[str, Tensor], path: Path) -> None:
-        try:
-            self.load_state_dict(state)
-        except RuntimeError as error:
-            raise CheckpointError(f"{path}: does not fit this VQ-KD: {' '.join(str(error).split())}") from None
+        load_strictly(self, state, str(path))
         self.trained.fill_(True)
 
 
@@ -122,7 +135,7 @@ def to_images(patches: Tensor, shape: VqkdShape) -> Tensor:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    return read_tokenizer(path, _NEEDS, "a VQ-KD tokenizer (tokenizers:vqkd)")
+    return read_tokenizer(path, "tokenizers:vqkd", "a VQ-KD tokenizer", _NEEDS)
 
 
 def _shape_of(state: Mapping[str, Tensor], path: Path, context: BuildContext) -> VqkdShape:
