@@ -41,7 +41,7 @@ def eval_command(arguments: Sequence[str]) -> Mapping[str, Any]:
     parser = _parser()
     flags, rest = parser.parse_known_args(arguments)
     words, rest = _words(rest)
-    registry = Registry.load(flags.no_plugin, flags.plugin)
+    registry = Registry.load(flags.no_plugin, flags.plugin, flags.safe)
     match = registry.find(words[0], "evaluator") if words else None
     if flags.help or match is None:
         text = help_text(parser, registry, match and match.component)
@@ -169,5 +169,6 @@ def _parser() -> Parser:
     add("--json", action="store_true", help="print one JSON object on stdout, everything else on stderr")
     add("--plugin", metavar="FILE", type=Path, action="append", default=[], help="load a single-file plugin too")
     add("--no-plugin", metavar="NAME", action="append", default=[], help="leave an installed plugin out")
+    add("--safe", action="store_true", help="load only the plugins of this distribution, no others")
     add("--help", "-h", action="store_true", help="this help; with an evaluator, its options")
     return parser

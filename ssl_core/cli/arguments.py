@@ -82,6 +82,7 @@ def train_parser() -> Parser:
     add("--init-from", metavar="CKPT", type=Path, help="start from the weights of any checkpoint, or timm:NAME")
     add("--plugin", metavar="FILE", type=Path, action="append", default=[], help="load a single-file plugin too")
     add("--no-plugin", metavar="NAME", action="append", default=[], help="leave an installed plugin out")
+    add("--safe", action="store_true", help="load only the plugins of this distribution, no others")
     add("--dry-run", action="store_true", help="build everything, take one step, print the plan, write nothing")
     add("--print-config", action="store_true", help="print every option and where its value comes from")
     add("--overwrite", action="store_true", help="delete what is in --out")

@@ -31,6 +31,7 @@ flags:
   --json            one JSON object on stdout
   --plugin FILE     a single-file plugin too
   --no-plugin NAME  leave an installed plugin out
+  --safe            load only the plugins of this distribution, no others
   --help            this help"""
 
 
@@ -48,6 +49,7 @@ def plugins_command(arguments: Sequence[str]) -> Mapping[str, Any] | None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--plugin", type=Path, action="append", default=[])
     parser.add_argument("--no-plugin", action="append", default=[])
+    parser.add_argument("--safe", action="store_true")
     parser.add_argument("--help", "-h", action="store_true")
     flags, rest = parser.parse_known_args(arguments)
     if flags.help or flags.command is None:
@@ -60,7 +62,7 @@ def plugins_command(arguments: Sequence[str]) -> Mapping[str, Any] | None:
         raise UsageError(f"ssl-plugins: no command '{flags.command}'.{suggestion} Allowed: {', '.join(allowed)}")
     if rest:
         raise UsageError(f"ssl-plugins {flags.command}: '{rest[0]}' is not expected. See ssl-plugins --help")
-    registry = Registry.load(flags.no_plugin, flags.plugin)
+    registry = Registry.load(flags.no_plugin, flags.plugin, flags.safe)
     if flags.command == "list":
         if flags.name is not None:
             raise UsageError(f"ssl-plugins list takes no name. Did you mean 'ssl-plugins info {flags.name}'?")

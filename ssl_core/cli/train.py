@@ -45,7 +45,7 @@ def train_command(arguments: Sequence[str]) -> Mapping[str, Any] | None:
     if flags.version:
         print(f"ssl {__version__}")
         return {"version": __version__}
-    registry = Registry.load(flags.no_plugin, flags.plugin)
+    registry = Registry.load(flags.no_plugin, flags.plugin, flags.safe)
     if flags.resume is not None:
         return _resume(flags, settings, registry)
     request = _request(flags, settings)

@@ -16,13 +16,16 @@ from typing import Any, Literal
 
 import pluggy
 
-from ssl_core.errors import PluginError, did_you_mean
+from ssl_core.errors import PluginError, UsageError, did_you_mean
 from ssl_core.plugins import hookspecs
 from ssl_core.plugins.component import API_VERSION, Component, check_component
 
 State = Literal["ok", "broken", "incompatible", "disabled", "duplicate"]
 
 _REGISTRATION_PREFIX = "register_"
+
+DISTRIBUTION = "ssl-vision"
+"""Whose plugins safe mode loads: the distribution that this file came with."""
 
 
 @dataclass(frozen=True)
@@ -60,20 +63,31 @@ def disabled_by_environment() -> frozenset[str]:
     return frozenset(name.strip() for name in names.split(",") if name.strip())
 
 
-def load_plugins(disabled: Iterable[str] = (), files: Iterable[Path] = ()) -> LoadedPlugins:
+def safe_by_environment() -> bool:
+    """Returns whether SSL_SAFE asks for safe mode: it is set, and neither to nothing nor to 0."""
+    return os.environ.get("SSL_SAFE", "0") not in ("", "0")
+
+
+def load_plugins(disabled: Iterable[str] = (), files: Iterable[Path] = (), safe: bool = False) -> LoadedPlugins:
     """Finds and loads every installed plugin and the given single files.
 
     Args:
         disabled: names that are not even imported, besides those in SSL_DISABLE_PLUGINS.
         files: single-file plugins (`--plugin ./my_masker.py`), named by their stem.
+        safe: import only the plugins of this distribution. SSL_SAFE=1 asks for it as well.
 
     Raises:
+        UsageError: single files in safe mode.
         PluginError: a single file is missing or broken, or a disabled name is unknown; the user asked for it by name.
     """
     manager = pluggy.PluginManager(hookspecs.NAMESPACE)
     manager.add_hookspecs(hookspecs)
     disabled = frozenset(disabled)
     off = disabled | disabled_by_environment()
+    safe = safe or safe_by_environment()
+    files = [Path(file) for file in files]
+    if safe and files:
+        raise UsageError(f"--plugin {files[0]}: safe mode runs no code from files; leave out --safe (SSL_SAFE) or this")
     plugins: dict[str, Plugin] = {}
     extra: list[Plugin] = []
     for entry_point, origin in _entry_points():
@@ -86,12 +100,14 @@ def load_plugins(disabled: Iterable[str] = (), files: Iterable[Path] = ()) -> Lo
         plugin = Plugin(entry_point.name, origin, "ok")
         if entry_point.name in off:
             plugin = replace(plugin, state="disabled", reason="switched off by the user")
+        elif safe and not _is_own(entry_point):
+            plugin = replace(plugin, state="disabled", reason="safe mode loads only what comes with " + DISTRIBUTION)
         else:
             plugin = _load(manager, plugin, entry_point.load)
         plugins[entry_point.name] = plugin
     for name in disabled - plugins.keys():
         raise PluginError(f"--no-plugin {name}: no such plugin.{did_you_mean(name, plugins)} See `ssl-plugins list`.")
-    for path in map(Path, files):
+    for path in files:
         if path.stem in plugins:
             taken = plugins[path.stem].distribution
             raise PluginError(f"--plugin {path}: the name '{path.stem}' is taken by {taken}. Rename the file.")
@@ -100,10 +116,17 @@ def load_plugins(disabled: Iterable[str] = (), files: Iterable[Path] = ()) -> Lo
 
 
 def _entry_points() -> list[tuple[importlib.metadata.EntryPoint, str]]:
-    """Returns (entry point, "distribution version") of every installed plugin, in the order of the distributions."""
+    """Returns (entry point, "distribution version") of every installed plugin.
+
+    They are in the order of the distributions; ours is first, so nobody takes a name of its plugins.
+    """
     found = importlib.metadata.entry_points(group=hookspecs.NAMESPACE)
     named = [(point, f"{point.dist.name} {point.dist.version}") for point in found if point.dist is not None]
-    return sorted(named, key=lambda item: item[1])
+    return sorted(named, key=lambda item: (not _is_own(item[0]), item[1]))
+
+
+def _is_own(entry_point: importlib.metadata.EntryPoint) -> bool:
+    return entry_point.dist is not None and entry_point.dist.name == DISTRIBUTION
 
 
 def _load(manager: pluggy.PluginManager, plugin: Plugin, load: Callable[[], Any]) -> Plugin:

@@ -39,9 +39,9 @@ class Registry:
         self.hook = manager.hook
 
     @classmethod
-    def load(cls, disabled: Iterable[str] = (), files: Iterable[Path] = ()) -> Registry:
+    def load(cls, disabled: Iterable[str] = (), files: Iterable[Path] = (), safe: bool = False) -> Registry:
         """Loads the installed plugins, see `load_plugins`."""
-        loaded = load_plugins(disabled, files)
+        loaded = load_plugins(disabled, files, safe)
         return cls(loaded.plugins, loaded.manager)
 
     def components(self, *kinds: Kind) -> Iterator[Match]:

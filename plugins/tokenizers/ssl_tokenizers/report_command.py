@@ -28,7 +28,7 @@ def report_command(arguments: Sequence[str]) -> Mapping[str, Any]:
         raise ConfigError(f"{key}: only tokenizer.* and dataset.* can be set here" for key in wrong)
     own = {key.removeprefix(_OWN): value for key, value in settings.items() if key.startswith(_OWN)}
     data_settings = {key: value for key, value in settings.items() if not key.startswith(_OWN)}
-    registry = Registry.load(flags.no_plugin, flags.plugin)
+    registry = Registry.load(flags.no_plugin, flags.plugin, flags.safe)
 
     # torch is imported from here on.
     from ssl_core.api import RuntimeOptions, choose_device, median_size, open_source
@@ -128,6 +128,7 @@ def _parser() -> Parser:
     add("--json", action="store_true", help="print one JSON object on stdout, everything else on stderr")
     add("--plugin", metavar="FILE", type=Path, action="append", default=[], help="load a single-file plugin too")
     add("--no-plugin", metavar="NAME", action="append", default=[], help="leave an installed plugin out")
+    add("--safe", action="store_true", help="load only the plugins of this distribution, no others")
     add("--help", "-h", action="store_true", help="this help")
     return parser
 
