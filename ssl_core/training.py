@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from ssl_core.config.changes import change_lines, deciding, find_changes
 from ssl_core.config.files import read_config, write_config
 from ssl_core.config.request import Request
 from ssl_core.config.resolve import DataFacts, from_resolved, resolve
@@ -19,7 +20,7 @@ from ssl_core.contracts.data import DataSource, DataSpec
 from ssl_core.contracts.hooks import TrainingHook
 from ssl_core.data.facts import median_size
 from ssl_core.data.subset import with_subset
-from ssl_core.errors import DataError, Interrupted, UsageError, exit_code_of
+from ssl_core.errors import ConfigError, DataError, Interrupted, UsageError, exit_code_of
 from ssl_core.plugins.registry import Registry
 from ssl_core.runner import checkpoint
 from ssl_core.runner.processes import Processes
@@ -134,6 +135,8 @@ def resume(
     registry: Registry,
     *,
     settings: Mapping[str, Any] | None = None,
+    config: str | Path | None = None,
+    force: bool = False,
     json_output: bool = False,
     hooks: Sequence[TrainingHook] = (),
 ) -> dict[str, Any]:
@@ -141,27 +144,60 @@ def resume(
 
     Args:
         path: the run folder.
-        settings: `runtime.*`, `log.*`, `monitor.*` and `data.workers`, which may differ from the first start.
+        settings: options that shall differ from now on.
+        config: a YAML file of such options; `settings` lie over it.
+        force: also accept options that change what is computed; else only those that say where it runs, how it
+            is watched and what is kept of it. A finished run goes on, too, if it has become longer.
 
     Raises:
         CheckpointError: not a run folder.
+        ConfigError: options that change what is computed.
     """
     folder = RunFolder.existing(path)
     processes = Processes.of_environment()
     reporter = Reporter(quiet=not processes.first, to_stderr=json_output)
     status = folder.read_status()
-    if status.get("state") == "finished":
+    if status.get("state") == "finished" and not force:
         evaluate = f". Evaluate it: ssl-eval knn {path}" if (folder.export / "backbone.safetensors").is_file() else ""
         reporter.say(f"{path}: finished already, at step {status['step']}{evaluate}")
         return {"out": str(path), "step": status["step"], "finished_before": True}
-    config = from_resolved(read_config(folder.config), registry, settings or {})
-    source = _build_source(config.parts["dataset"], config.data)
+    if processes.first:
+        reporter.log_to(folder.log)
+    run_config = _resumed_config(folder, registry, settings or {}, config, force, reporter)
+    source = _build_source(run_config.parts["dataset"], run_config.data)
     newest, passed = checkpoint.newest(folder.checkpoints)
     for line in passed:
         reporter.warn(f"passed over: {line}")
     if newest is None:
         reporter.say("no checkpoint yet: starting from the beginning")
-    return _run(config, registry, source, folder, reporter, processes, hooks=hooks, resume_from=newest)
+    return _run(run_config, registry, source, folder, reporter, processes, hooks=hooks, resume_from=newest)
+
+
+def _resumed_config(
+    folder: RunFolder,
+    registry: Registry,
+    settings: Mapping[str, Any],
+    file: str | Path | None,
+    force: bool,
+    reporter: Reporter,
+) -> RunConfig:
+    """Returns the config of a run that goes on, after saying what is different about it."""
+    if "recipe" in settings:
+        raise UsageError("recipe: recipes are chosen when a run begins; give the options themselves")
+    stored = read_config(folder.config)
+    config = from_resolved(stored, registry, settings, None if file is None else Path(file))
+    before = folder.read_environment().get("config", {})
+    changes = find_changes(before, from_resolved(stored, registry).as_dict(), config.as_dict())
+    refused = deciding(changes)
+    if refused and not force:
+        raise ConfigError(
+            [f"--resume {folder.path}: {line}" for line in change_lines(refused)],
+            hint="this changes what is computed. --force goes on with it all the same; "
+            f"a new run can start from these weights with --init-from {folder.path}",
+        )
+    for line in change_lines(changes):
+        reporter.say(f"changed   {line}")
+    return config
 
 
 def _run(

@@ -22,14 +22,11 @@ _NOT_WITH_RESUME = (
     *SLOT_FLAGS,
     "data",
     "out",
-    "config",
     "init_from",
     "dry_run",
     "print_config",
     "overwrite",
 )
-_RESUME_SECTIONS = ("runtime.", "log.", "monitor.")
-_RESUME_OPTIONS = ("data.workers",)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,6 +45,8 @@ def train_command(arguments: Sequence[str]) -> Mapping[str, Any] | None:
     registry = Registry.load(flags.no_plugin, flags.plugin, flags.safe)
     if flags.resume is not None:
         return _resume(flags, settings, registry)
+    if flags.force:
+        raise UsageError("--force belongs to --resume RUN; a folder in use is replaced with --overwrite")
     request = _request(flags, settings)
     if flags.help:
         named = request.method is not None or request.config is not None or "method" in settings
@@ -84,12 +83,13 @@ def _request(flags: argparse.Namespace, settings: Mapping[str, str]) -> Request:
 
 def _resume(flags: argparse.Namespace, settings: Mapping[str, str], registry: Registry) -> Mapping[str, Any]:
     given = [f"--{name.replace('_', '-')}" for name in _NOT_WITH_RESUME if getattr(flags, name)]
-    given += [key for key in settings if not key.startswith(_RESUME_SECTIONS) and key not in _RESUME_OPTIONS]
     if given:
         raise UsageError(
             f"--resume goes on with the run's own config, so {', '.join(given)} cannot be given."
-            " Allowed beside it: runtime.*, log.*, monitor.*, data.workers"
+            " Single options can: part.key=value, or --config FILE"
         )
     from ssl_core import training
 
-    return training.resume(flags.resume, registry, settings=settings, json_output=flags.json)
+    return training.resume(
+        flags.resume, registry, settings=settings, config=flags.config, force=flags.force, json_output=flags.json
+    )

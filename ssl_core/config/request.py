@@ -25,7 +25,7 @@ class Request:
         data: a path or the name of a data set; None = the config file's, or the demonstration.
         settings: dotted option -> value; text is read as YAML. `method`, a slot or `data` may stand here too.
         config: a YAML file whose values lie under the ones above.
-        values: nested values in place of a file (a config.yaml that is already read).
+        values: nested values that lie under those of the file (a config.yaml that is already read).
         origin: what `RunConfig.sources` calls the values that are given here.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ssl_core.config.brought import with_brought_parts
@@ -46,18 +47,22 @@ def resolve(selection: Selection, facts: DataFacts) -> RunConfig:
 
 
 def from_resolved(
-    values: Mapping[str, Any], registry: Registry, overrides: Mapping[str, Any] | None = None
+    values: Mapping[str, Any],
+    registry: Registry,
+    overrides: Mapping[str, Any] | None = None,
+    file: Path | None = None,
 ) -> RunConfig:
     """Makes the very config that `RunConfig.as_dict` described, without looking at the data again.
 
     Args:
         values: what was read from a run's config.yaml.
         overrides: dotted option -> value, on top.
+        file: a YAML file whose values lie between the two.
 
     Raises:
         ConfigError: as `resolve`.
     """
-    selection = select(Request(values={"recipes": (), **values}, settings=overrides or {}), registry)
+    selection = select(Request(values={"recipes": (), **values}, config=file, settings=overrides or {}), registry)
     checked = _check(selection, selection.layers)
     return checked.config(selection.resolved or (), checked.fitted())
 

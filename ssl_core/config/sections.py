@@ -156,6 +156,21 @@ class TokenizerTrainOptions(Options):
 SUBSET = ("fraction", "per_class", "subset_seed")
 """Options of `data` that say which training images there are. They are needed before a recipe is chosen."""
 
+FREE_TO_CHANGE = (
+    "runtime.",
+    "log.",
+    "monitor.",
+    "data.workers",
+    "data.max_bad_fraction",
+    "data.cache_targets",
+    "data.cache_dir",
+    "train.micro_batch_size",
+    "train.checkpoint_every",
+    "train.keep_",
+    "train.async_checkpoints",
+)
+"""How the names of options begin that may differ when a run goes on: what is learnt does not follow from them."""
+
 SECTIONS: dict[str, type[Options]] = {
     "train": TrainOptions,
     "data": DataOptions,

@@ -254,10 +254,10 @@ def _part(match: Match, settings: Mapping[str, Any]) -> Part:
 
 def _user_layers(request: Request, problems: list[str]) -> list[Layer]:
     layers = []
-    if request.config is not None:
-        layers.append(make_layer(request.config.name, read_config(request.config), problems, user=True))
     if request.values is not None:
         layers.append(make_layer("config.yaml", request.values, problems, user=True))
+    if request.config is not None:
+        layers.append(make_layer(request.config.name, read_config(request.config), problems, user=True))
     flags = {**request.slots}
     if request.method is not None:
         flags["method"] = request.method

@@ -35,7 +35,7 @@ from ssl_core.runner.closing import closing_lines
 from ssl_core.runner.device import Device, choose_device
 from ssl_core.runner.engine.loop import LoopPlan
 from ssl_core.runner.engine.runner import TensorBoard, run_engine
-from ssl_core.runner.environment import describe_environment
+from ssl_core.runner.environment import describe_environment, other_versions
 from ssl_core.runner.export import export_parts
 from ssl_core.runner.failed_batch import keep_batch
 from ssl_core.runner.first_stage import FirstStage, prepare_target, scratch_folder
@@ -118,12 +118,17 @@ class Session:
         steps = total_steps(self.config.train, order.steps_per_epoch)
         method = build_method(self.config, len(images), images.classes)
         transform = self._build_transform()
+        other: list[str] = []
         if self.folder is not None and self.processes.first:
             environment = describe_environment(device, self.registry, self.processes.world_size)
+            other = [] if self.resume_from is None else other_versions(self.folder.read_environment(), environment)
+            environment["config"] = self.config.as_dict()
             self.folder.write_json(self.folder.environment, environment)
             self.folder.write_status("running", self.folder.read_status().get("step", 0))
         for line in header_lines(self, device, images, method, plan, order, steps):
             self.reporter.say(line)
+        if other:
+            self.reporter.say(f"note      since the last start {', '.join(other)}: no longer the same to the last bit")
         if self.init_from is not None:
             own = backbone_spec(self.config) if "backbone" in self.config.parts else None
             load_initial_weights(method, self.init_from, own, self.registry, self.reporter)

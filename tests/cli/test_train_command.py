@@ -170,19 +170,28 @@ def test_print_config_gives_a_file_that_config_takes(training, capsys, tmp_path)
 
 
 def test_resume(training):
-    assert main(["--resume", "runs/a", "runtime.device=cpu", "data.workers=2", "log.every=5", "--json"]) == 0
+    assert main(["--resume", "runs/a", "runtime.device=cpu", "optim.lr=1", "--config", "b.yaml", "--json"]) == 0
     name, path, keywords = training.calls[-1]
     assert (name, path) == ("resume", Path("runs/a"))
     assert keywords == {
-        "settings": {"runtime.device": "cpu", "data.workers": "2", "log.every": "5"},
+        "settings": {"runtime.device": "cpu", "optim.lr": "1"},
+        "config": Path("b.yaml"),
+        "force": False,
         "json_output": True,
     }
+    assert main(["--resume", "runs/a", "optim.lr=1", "--force"]) == 0
+    assert training.calls[-1][2]["force"]
 
 
-def test_resume_takes_no_other_settings(training, capsys):
-    assert main(["--resume", "runs/a", "--method", "guess", "--init-from", "x", "optim.lr=1", "data.mean=3"]) == 2
-    assert "so --method, --init-from, optim.lr, data.mean cannot be given" in capsys.readouterr().err
+def test_resume_takes_no_other_parts(training, capsys):
+    assert main(["--resume", "runs/a", "--method", "guess", "--init-from", "x", "optim.lr=1"]) == 2
+    assert "so --method, --init-from cannot be given" in capsys.readouterr().err
     assert training.calls == []
+
+
+def test_force_without_resume(training, capsys):
+    assert main([*GUESS, "--force"]) == 2
+    assert "--force belongs to --resume RUN" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
