@@ -112,7 +112,18 @@ def _problems(
         else:
             field = options_class.model_fields.get(key)
             annotation = field.annotation if field is not None else None
-            texts = [describe_error(item, settings.get(key, item["input"]), annotation) for item in items]
+            texts = [describe_error(item, settings.get(key, item["input"]), annotation) for item in _telling(items)]
             text = " or ".join(dict.fromkeys(texts))
-        problems.append(Problem(key, f"{dotted(section, key) or 'options'}: {text}", items[0]["type"]))
+        name = dotted(section, key)
+        problems.append(Problem(key, f"{name}: {text}" if name else text, items[0]["type"]))
     return problems
+
+
+def _telling(items: list[Any]) -> list[Any]:
+    """Returns the errors that a user is told, the words that are allowed last.
+
+    A list whose values are wrong is also too short for pydantic: without them.
+    """
+    inside = {item["loc"][:-1] for item in items}
+    told = [item for item in items if item["type"] != "too_short" or item["loc"] not in inside]
+    return sorted(told, key=lambda item: item["type"] == "literal_error")

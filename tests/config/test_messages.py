@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import pytest
 from paper_parts import paper_registry
 from pydantic import Field, model_validator
@@ -97,6 +99,8 @@ class ProbeOptions(Options):
     name: str = "x"
     text: str | None = None
     weights: dict[str, float] = Field(default_factory=dict)
+    rates: tuple[Annotated[float, Field(gt=0)], ...] = Field((1.0,), min_length=1)
+    layers: Literal["all"] | tuple[int | Literal["final"], ...] = "all"
     needed: int
 
     @model_validator(mode="after")
@@ -114,6 +118,12 @@ class ProbeOptions(Options):
         ({"needed": 1, "k": 13}, "probe: k and the calendar do not agree"),
         ({"needed": 1, "name": 3}, "probe.name: 3 is not a text"),
         ({"needed": 1, "weights": "3"}, "probe.weights: '3' is not a mapping, as in {a: 1}"),
+        ({"needed": 1, "rates": [-1]}, "probe.rates: [-1] is too small; it must be above 0"),
+        ({"needed": 1, "rates": []}, "probe.rates: [] has the wrong number of values; 1 are needed"),
+        (
+            {"needed": 1, "layers": ["last"]},
+            "probe.layers: ['last'] is not a whole number or ['last'] is not allowed; one of all, final.",
+        ),
     ],
 )
 def test_options_outside_of_a_run(settings, line):
