@@ -85,9 +85,13 @@ def find_export(path: Path, slot: str) -> Path:
         raise CheckpointError(f"{path}: no such run folder or checkpoint file")
     file = path / "export" / f"{slot}.safetensors"
     if not file.is_file():
-        raise CheckpointError(
-            f"{path}: no export/{slot}.safetensors in it. Has the run finished? `ssl-train --resume {path}`"
-        )
+        start = f"{path}: no export/{slot}.safetensors in it"
+        others = sorted(other.stem for other in file.parent.glob("*.safetensors"))
+        if others:
+            raise CheckpointError(f"{start}; this run exported: {', '.join(others)}")
+        if not (path / "config.yaml").is_file():
+            raise CheckpointError(f"{start}, and it is no run folder; name a run, a checkpoint or a file of weights")
+        raise CheckpointError(f"{start}. Has the run finished? `ssl-train --resume {path}`")
     return file
 
 
