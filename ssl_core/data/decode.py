@@ -18,7 +18,7 @@ from ssl_core.contracts.data import BadImage
 MAX_PIXELS = 89_478_485
 """Default limit of an image's pixels; a small file can claim to be far larger than memory."""
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "MPO")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # JPEG opens MPO, too
 # Closed list: Pillow would hand an EPS file that is named .jpg to Ghostscript.
 
 _ORIENTATION = 0x0112

@@ -30,6 +30,16 @@ def test_grey_is_repeated():
     assert pixels(read_rgb(encoded(Image.fromarray(np.array([[0, 200]], np.uint8)), "PNG"))) == [[0] * 3, [200] * 3]
 
 
+def test_several_pictures_in_a_jpeg_are_read_as_the_first():
+    first, second = (Image.new("RGB", (16, 16), (shade,) * 3) for shade in (40, 200))
+    assert pixels(read_rgb(encoded(first, "MPO", save_all=True, append_images=[second])))[0] == [40] * 3
+
+
+def test_what_is_no_image_is_said_to_be_none():
+    with pytest.raises(BadImage, match="cannot identify image file"):
+        read_rgb(io.BytesIO(b"nonsense" * 8))
+
+
 def test_one_bit():
     assert pixels(to_rgb(Image.fromarray(np.array([[False, True]])))) == [[0] * 3, [255] * 3]
 
