@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor
 
 from ssl_beit.adaptation import SHARED_TABLE
 from ssl_beit.backbone import SIZES
-from ssl_core.api import BackboneSpec, CheckpointError
+from ssl_core.api import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec, CheckpointError
 
 INCEPTION = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET = IMAGENET_MEAN, IMAGENET_STD
 """Mean and standard deviation of pixels in [0, 1]; published BEiTs have one or the other."""
 
 _TABLE = ".relative_position_bias_table"
@@ -81,15 +79,6 @@ def beit_spec(
     pixels = side * patch_size if side is not None else image_size or 224
     mean, std = (tuple(map(float, values)) for values in normalisation)
     return BackboneSpec("beit:vit", options, pixels, mean, std)
-
-
-def read_json(text: str | None) -> dict[str, Any]:
-    """Returns the object in a text of the metadata; {} where there is none."""
-    try:
-        value = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _ending(state: Mapping[str, Tensor], ending: str) -> Tensor | None:

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from ssl_beit.adaptation import without_index_buffers
-from ssl_beit.file_layout import IMAGENET, INCEPTION, beit_spec, read_json
-from ssl_core.api import BackboneSpec, BuildContext, CheckpointFormat, NoOptions
+from ssl_beit.file_layout import IMAGENET, INCEPTION, beit_spec
+from ssl_core.api import BackboneSpec, BuildContext, CheckpointFormat, NoOptions, metadata_object
 
 _SIGNS = frozenset({"cls_token", "patch_embed.proj.weight", "blocks.0.attn.q_bias", "blocks.0.attn.v_bias"})
 """No other ViT has biases of the queries and of the values, and none of the keys."""
@@ -41,7 +41,7 @@ class MicrosoftFormat(CheckpointFormat):
         absolute positions alone (the authors' ImageNet-1K model), else by 0.5.
         """
         kept = without_index_buffers(state)
-        arguments = read_json(metadata.get("args"))
+        arguments = metadata_object(metadata, "args")
         spec = beit_spec(
             kept,
             normalisation=_normalisation(kept, arguments, _timm_config(metadata)[1]),
@@ -54,8 +54,8 @@ class MicrosoftFormat(CheckpointFormat):
 def _timm_config(metadata: Mapping[str, str]) -> tuple[str | None, dict[str, Any]]:
     """Returns timm's name of the architecture, and its config of the weights, of a timm name or a folder of timm's."""
     if "timm.architecture" in metadata:
-        return metadata["timm.architecture"], read_json(metadata.get("timm.pretrained_cfg"))
-    config = read_json(metadata.get("config.json"))
+        return metadata["timm.architecture"], metadata_object(metadata, "timm.pretrained_cfg")
+    config = metadata_object(metadata, "config.json")
     architecture = config.get("architecture")
     return architecture if isinstance(architecture, str) else None, config.get("pretrained_cfg", {})
 

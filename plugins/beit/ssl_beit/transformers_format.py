@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ssl_beit.adaptation import without_index_buffers
-from ssl_beit.file_layout import INCEPTION, beit_spec, read_json
-from ssl_core.api import BackboneSpec, BuildContext, CheckpointError, CheckpointFormat, NoOptions
+from ssl_beit.file_layout import INCEPTION, beit_spec
+from ssl_core.api import BackboneSpec, BuildContext, CheckpointError, CheckpointFormat, NoOptions, metadata_object
 
 _MODEL = "beit."
 """Starts the names of the backbone's tensors beside a head."""
@@ -50,7 +50,7 @@ class TransformersFormat(CheckpointFormat):
         pass
 
     def matches(self, keys: Collection[str], metadata: Mapping[str, str]) -> bool:
-        model_type = read_json(metadata.get("config.json")).get("model_type")
+        model_type = metadata_object(metadata, "config.json").get("model_type")
         return model_type == "beit" or (
             model_type is None and any(key.startswith(f"{_MODEL}embeddings.") for key in keys)
         )
@@ -58,13 +58,13 @@ class TransformersFormat(CheckpointFormat):
     def convert(
         self, state: Mapping[str, Tensor], metadata: Mapping[str, str]
     ) -> tuple[BackboneSpec, dict[str, Tensor]]:
-        config = read_json(metadata.get("config.json"))
+        config = metadata_object(metadata, "config.json")
         if not config:
             raise CheckpointError("a BEiT of transformers without its config.json; name the folder that holds both")
         activation = config.get("hidden_act", "gelu")
         if activation != "gelu":
             raise CheckpointError(f"its activation is '{activation}'; only gelu is supported")
-        processor = read_json(metadata.get("preprocessor_config.json"))
+        processor = metadata_object(metadata, "preprocessor_config.json")
         image_size = config.get("image_size")
         renamed = _fused(without_index_buffers(_renamed(state)))
         spec = beit_spec(
