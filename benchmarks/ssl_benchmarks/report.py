@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ssl_benchmarks.numbering import next_number
+
 
 def show(result: Mapping[str, Any], console: Console) -> None:
     """Prints metrics and baselines side by side, with what has to be known to read them.
@@ -73,10 +75,10 @@ def store(result: Mapping[str, Any], out: Path, report: Path) -> Path:
         the JSON file.
     """
     out.mkdir(parents=True, exist_ok=True)
-    file = _next_file(out, result["evaluator"])
-    with file.open("x") as stream:
-        json.dump(result, stream, indent=2)
-        stream.write("\n")
+    file = out / f"{result['evaluator']}-{next_number(out, result['evaluator'])}.json"
+    partial = file.with_name(f".tmp-{file.name}")
+    partial.write_text(json.dumps(result, indent=2) + "\n")
+    partial.replace(file)
     with report.open("a") as stream:
         if not stream.tell():
             stream.write("# Report\n\n")
@@ -120,8 +122,3 @@ def _cell(found: Mapping[str, Any], metric: str) -> str:
 
 def _number(value: Any) -> str:
     return f"{value:.2f}" if isinstance(value, int | float) else "-"
-
-
-def _next_file(out: Path, evaluator: str) -> Path:
-    numbers = [file.stem.rpartition("-")[2] for file in out.glob(f"{evaluator}-*.json")]
-    return out / f"{evaluator}-{max((int(number) for number in numbers if number.isdigit()), default=0) + 1}.json"

@@ -50,7 +50,7 @@ def labelled_splits(
     if not labelled:
         raise DataError(
             f"no labels in the data ({source.describe()}), so there is nothing to score; "
-            "give class folders (PATH/cat/1.jpg, PATH/dog/2.jpg) or a labelled data set with --data"
+            "give two class folders or more (PATH/cat/1.jpg, PATH/dog/2.jpg) or a labelled data set with --data"
         )
     for name in wanted:
         if name not in labelled:

@@ -187,6 +187,7 @@ def test_the_command_writes_where_out_says(export, tmp_path, capsys):
     [
         ([], "features: where to?"),
         (["--out", "OUT/f.txt"], "features are written as .npy or .parquet"),
+        (["--out", "OUT/run/export/backbone.json/f.npy"], "cannot make its folder"),
     ],
 )
 def test_a_wrong_target_is_one_clear_line(export, tmp_path, capsys, arguments, message):

@@ -163,6 +163,12 @@ def test_protocols_are_recipes_of_the_method(pretrained, protocol, depth, recipe
     assert rates.get(recipes[0], 4e-3) == lr
 
 
+@pytest.mark.parametrize("pair", [("epochs", "steps"), ("fraction", "per_class")])
+def test_two_options_that_say_the_same_are_refused(run, capsys, pair):
+    assert main(["finetune", str(run), *(f"{name}=1" for name in pair)]) == 2
+    assert f"{' and '.join(pair)}: give only one of them" in capsys.readouterr().err
+
+
 def test_nothing_is_kept_where_nothing_is_asked_for(pretrained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = FinetuneOptions(device="cpu", precision="fp32", steps=1, batch_size=20)

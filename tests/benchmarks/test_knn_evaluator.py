@@ -150,10 +150,9 @@ def test_near_duplicates_are_reported(backbone):
     assert any("near-duplicate" in note for note in result["notes"])
 
 
-def test_one_class_is_said_to_mean_nothing(backbone):
-    result = _run(backbone, MemorySource(train=MemorySet([0] * 30, ("a",), seed=1)))
-    assert result["metrics"]["knn_20"] == 100
-    assert any("only one class" in note for note in result["notes"])
+def test_one_class_is_refused(backbone):
+    with pytest.raises(DataError, match="only one class, 'a'"):
+        _run(backbone, MemorySource(train=MemorySet([0] * 30, ("a",), seed=1)))
 
 
 def test_features_follow_their_definition(backbone):

@@ -134,8 +134,9 @@ def test_a_mistake_is_one_clear_line(vit, data, capsys, arguments, code, message
     [
         ({"train": MemorySet([-1] * 4, None, 0)}, 3, "no labels in the data"),
         ({"test": labelled(9, 2, ("a", "z", "c"))}, 3, "only in 'train': b; only in 'test': z"),
-        ({"train": MemorySet([0, -1, -1], CLASSES, 1)}, 0, "k clipped to 1: the bank has no more images"),
-        ({"train": labelled(9, 1, ("a",)), "test": labelled(4, 2, ("a",))}, 0, "there is only one class"),
+        ({"train": MemorySet([0, 1, -1], CLASSES, 1)}, 0, "k clipped to 2: the bank has no more images"),
+        ({"train": labelled(9, 1, ("a",)), "test": labelled(4, 2, ("a",))}, 3, "there is only one class, 'a'"),
+        ({"train": MemorySet([1, 1, -1], CLASSES, 1)}, 3, "there is only one class, 'b'"),
     ],
 )
 def test_unusable_data(vit, data, capsys, sets, code, message):

@@ -14,9 +14,10 @@ from torch import Tensor
 from ssl_benchmarks.attention.maps import Reference, parse_references, reference_maps, reference_name
 from ssl_benchmarks.attention.options import AttentionOptions
 from ssl_benchmarks.attention.pca import as_colours, principal_components
-from ssl_benchmarks.attention.sheets import cell_size, heat, marked, next_number, picture, save, sheet
+from ssl_benchmarks.attention.sheets import cell_size, heat, marked, picture, save, sheet
 from ssl_benchmarks.device import evaluation_device
 from ssl_benchmarks.layers import check_layer, spec_of
+from ssl_benchmarks.numbering import next_number
 from ssl_benchmarks.versions import versions
 from ssl_core.api import (
     Backbone,

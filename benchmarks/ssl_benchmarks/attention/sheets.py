@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,12 +60,6 @@ def sheet(rows: Sequence[Sequence[Image.Image]], titles: Sequence[str]) -> Image
         for column, cell in enumerate(row):
             page.paste(cell, (_GAP + column * size, _TITLE + _GAP + number * size))
     return page
-
-
-def next_number(out: Path, stem: str) -> int:
-    """Returns the first number n for which no file STEM-n* is in the folder, and none with a higher one."""
-    found = [re.match(rf"{re.escape(stem)}-(\d+)\b", path.name) for path in out.glob(f"{stem}-*")]
-    return max((int(match[1]) for match in found if match), default=0) + 1
 
 
 def save(page: Image.Image, file: Path) -> Path:

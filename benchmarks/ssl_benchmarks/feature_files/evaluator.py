@@ -68,7 +68,6 @@ class FeaturesEvaluator(Evaluator):
             "versions": versions(),
         }
         identity = {**about, "batch_size": batch_size, "weights": _digest(backbone), "names": _names_digest(images)}
-        file.parent.mkdir(parents=True, exist_ok=True)
         folder = ChunkFolder(file.with_name(f".tmp-{file.name}.parts"), identity)
         notes = ["what was kept of an earlier, different command was discarded"] if folder.discarded else []
         resumed = folder.seen

@@ -18,10 +18,10 @@ COLUMNS = ("path", "label", "class")
 
 
 def check_target(file: Path) -> None:
-    """Refuses what would only fail after hours of work.
+    """Makes the file's folder, and refuses what would only fail after hours of work.
 
     Raises:
-        UsageError: the file exists, or is a parquet file and pyarrow is missing.
+        UsageError: the file exists, its folder cannot be made, or it is a parquet file and pyarrow is missing.
     """
     if file.suffix == ".parquet" and find_spec("pyarrow") is None:
         raise UsageError(
@@ -30,6 +30,10 @@ def check_target(file: Path) -> None:
     for path in files_of(file):
         if path.exists():
             raise UsageError(f"{path}: there is such a file already; delete it, or name another one with --out")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{file}: cannot make its folder ({error.strerror}); name another one with --out") from None
 
 
 def files_of(file: Path) -> list[Path]:

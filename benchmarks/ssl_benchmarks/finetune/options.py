@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ssl_core.api import Options
 
@@ -102,3 +102,10 @@ class FinetuneOptions(Options):
     """Resamples of the 95 % confidence interval."""
     seed: int = Field(0, ge=0)
     """Of the run: the classifier's first weights, order, crops and mixing; and of the subset and the resamples."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> FinetuneOptions:
+        for pair in (("epochs", "steps"), ("fraction", "per_class")):
+            if all(getattr(self, name) is not None for name in pair):
+                raise ValueError(f"{' and '.join(pair)}: give only one of them")
+        return self

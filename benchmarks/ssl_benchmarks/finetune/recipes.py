@@ -39,7 +39,7 @@ RECIPES = (
     ),
     Recipe(
         "small",
-        "Images up to 160 pixels, or little time: short, small batches, little augmentation; tried on CIFAR-10",
+        "Images up to 160 pixels, or little time: 30 epochs, small batches, little augmentation",
         {
             "train.epochs": 30,
             "train.batch_size": 64,

@@ -52,13 +52,14 @@ class KnnEvaluator(Evaluator):
         With `layers` also `layers`, the metrics of each, and their table in `tables`.
 
         Raises:
-            DataError: no labels, or fewer than two images that can be read.
+            DataError: no labels, a single class, or fewer than two images that can be read.
             UsageError: a layer or a CLS token that the backbone does not have.
             NumericError: features that are not finite.
         """
         options = self._options
         device = evaluation_device(options.device, options.precision)
         splits = labelled_splits(data, options.train_split, options.test_split)
+        _check_classes(splits)
         layers = self._layers(backbone)
         embedders: dict[str, Embedder] = {
             "model": LayerFeatures(backbone, device, layers, poolings_of(options.feature))
@@ -75,8 +76,6 @@ class KnnEvaluator(Evaluator):
         headline = f"knn_{min(_HEADLINE_K, available) if _HEADLINE_K in options.k else ks[0]}"
         if max(options.k) > available:
             notes.append(f"k clipped to {available}: the bank has no more images")
-        if len(splits.classes) == 1:
-            notes.append("there is only one class: every accuracy is 100 % and means nothing")
 
         scores: dict[Layer | str, dict[str, Any]] = {}
         near_duplicates = None
@@ -188,6 +187,17 @@ class KnnEvaluator(Evaluator):
                     f"split '{name}': {len(found)} labelled images can be read; k-NN needs at least {least}"
                 )
         return bank, queries, notes
+
+
+def _check_classes(splits: LabelledSplits) -> None:
+    """Refuses a bank whose every answer is the same."""
+    labels = {splits.bank.label(index) for index in labelled_indices(splits.bank)}
+    if len(labels) < 2:
+        only = splits.classes[next(iter(labels))]
+        raise DataError(
+            f"split '{splits.bank_name}': there is only one class, '{only}', so every answer is the same and a score "
+            "means nothing; k-NN needs two classes or more"
+        )
 
 
 def _feature_sets(

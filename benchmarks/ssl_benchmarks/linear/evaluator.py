@@ -27,8 +27,9 @@ from ssl_benchmarks.linear.result import (
 )
 from ssl_benchmarks.linear.scores import HeadScore, choose, score_bank
 from ssl_benchmarks.linear.sources import ProbeSource, probe_sources
-from ssl_benchmarks.linear.sweep import draw_sweep, picture_file, sweep_table
+from ssl_benchmarks.linear.sweep import draw_sweep, sweep_table
 from ssl_benchmarks.linear.training import Plan, augmented_batches, stored_batches, train_heads
+from ssl_benchmarks.numbering import next_number
 from ssl_benchmarks.tables import fits
 from ssl_benchmarks.verdict import verdict
 from ssl_core.api import Backbone, BuildContext, DataError, DataSource, Device, Evaluator, Registry, UsageError
@@ -85,7 +86,7 @@ class LinearEvaluator(Evaluator):
             lines = {
                 name: found[HEADLINE] if isinstance(found, Mapping) else found for name, found in baselines.items()
             }
-            file = picture_file(out)
+            file = out / f"linear-{next_number(out, 'linear')}.png"
             draw_sweep(scores["model"], chosen["model"], lines, f"linear probe on {data.describe()}", file)
             result["files"] = [str(file)]
         return result

@@ -28,12 +28,6 @@ def sweep_table(scores: Sequence[HeadScore]) -> dict[str, Any]:
     return {"title": "layers (test accuracy, percent)", "columns": ["layer", *features], "rows": rows}
 
 
-def picture_file(out: Path) -> Path:
-    """Returns OUT/linear-N.png, N as the result that will be stored beside it has it."""
-    numbers = [file.stem.rpartition("-")[2] for file in out.glob("linear-*.json")]
-    return out / f"linear-{max((int(number) for number in numbers if number.isdigit()), default=0) + 1}.png"
-
-
 def draw_sweep(
     scores: Sequence[HeadScore], chosen: HeadScore, baselines: Mapping[str, float], title: str, file: Path
 ) -> None:
