@@ -13,20 +13,27 @@ from documents import ROOT, blocks, code_spans, table_after
 from PIL import Image
 from torch.distributed.run import get_args_parser
 
+import ssl_benchmarks.bench_cli
 import ssl_benchmarks.cli
 import ssl_core
 import ssl_core.cli.plugins
 import ssl_core.cli.train
+import ssl_tokenizers.cli
 from ssl_core.plugins.registry import Registry
 
 MAINS = {
     "ssl-train": ssl_core.cli.train.main,
     "ssl-eval": ssl_benchmarks.cli.main,
     "ssl-plugins": ssl_core.cli.plugins.main,
+    "ssl-tokenizer": ssl_tokenizers.cli.main,
+    "ssl-bench": ssl_benchmarks.bench_cli.main,
 }
 SHORT = {"train.steps": 2, "backbone.depth": 2}
 FEW = {"dataset.images": 64}
 NO_RUN = ("--help", "--resume", "--version")
+NO_BACKBONE = ("dvae", "vqkd")
+ELSEWHERE = ("dalle", "encoder.pkl", "cifar10")
+"""What needs a download."""
 
 
 @pytest.fixture
@@ -67,7 +74,12 @@ def _run(command: str, **short) -> None:
     if words[0] == "ssl-train" and not any(flag in words for flag in NO_RUN):
         words = [word for word in words if not word.startswith("train.epochs=")]
         settings = short or {**SHORT, **({} if "--data" in words else FEW)}
+        if any(method in words for method in NO_BACKBONE):
+            settings = {name: value for name, value in settings.items() if not name.startswith("backbone.")}
         words += [f"{name}={value}" for name, value in settings.items()]
+    if words[:2] == ["ssl-eval", "finetune"] and "--help" not in words:
+        words = [word for word in words if not word.startswith("per_class=")]
+        words += ["per_class=2", "batch_size=4", "steps=2"]
     assert MAINS[words[0]](words[1:]) == 0, command
 
 
@@ -99,6 +111,29 @@ def test_readme(folder):
         for name in code_spans(row[0])
     }
     assert present <= listed
+
+
+def test_tokenizers(folder):
+    for block in blocks(ROOT / "docs/tokenizers.md"):
+        for command in block.text.splitlines() if block.language == "bash" else ():
+            if not any(name in command for name in ELSEWHERE):
+                _run(command)
+    report = json.loads((folder / "runs/dvae/tokenizer-report/report.json").read_text())
+    assert {"psnr", "psnr_patch_mean", "psnr_gain", "mae", "mae_normalized", "mse"} <= report["metrics"].keys()
+
+
+def test_benchmarks(folder):
+    """The comparison that the text writes; the one that comes with the package takes too long."""
+    for block in blocks(ROOT / "docs/benchmarks.md"):
+        if block.file is not None:
+            Path(block.file).write_text(block.text)
+        elif block.language == "bash":
+            for command in block.text.splitlines():
+                if "maskers" in command:
+                    _run(command)
+    table = (folder / "runs/maskers/table.md").read_text()
+    assert "| blocks |" in table
+    assert "| scattered |" in table
 
 
 def test_options(folder):
