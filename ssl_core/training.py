@@ -98,12 +98,12 @@ def open_source(
         data: as `--data`; None = the embedded demonstration.
         settings: options of the data set, `{"dataset.size": 64}`.
     """
-    return _build_source(select_dataset(data, registry or Registry.load(), dict(settings or {})), DataOptions())
+    return build_source(select_dataset(data, registry or Registry.load(), dict(settings or {})), DataOptions())
 
 
 def open_data(selection: Selection, registry: Registry) -> tuple[DataSource, DataFacts]:
     """Opens the data of a selection and measures what the recipes go by."""
-    source = _build_source(selection.dataset, selection.subset)
+    source = build_source(selection.dataset, selection.subset)
     images = source.open("train")
     return source, DataFacts(len(images), median_size(images), selection.demonstration)
 
@@ -164,7 +164,7 @@ def resume(
     if processes.first:
         reporter.log_to(folder.log)
     run_config = _resumed_config(folder, registry, settings or {}, config, force, reporter)
-    source = _build_source(run_config.parts["dataset"], run_config.data)
+    source = build_source(run_config.parts["dataset"], run_config.data)
     newest, passed = checkpoint.newest(folder.checkpoints)
     for line in passed:
         reporter.warn(f"passed over: {line}")
@@ -285,7 +285,8 @@ def _new_folder(config: RunConfig, out: Path | None, overwrite: bool, processes:
     return RunFolder.create(out, overwrite) if processes.first else RunFolder(out)
 
 
-def _build_source(part: Part, options: DataOptions) -> DataSource:
+def build_source(part: Part, options: DataOptions) -> DataSource:
+    """Builds the data of a resolved config."""
     source: DataSource = part.match.component.load()(part.options, BuildContext())
     source.spec = DataSpec(part.match.qualified, part.options.model_dump(mode="json"))
     return with_subset(source, options)

@@ -79,6 +79,7 @@ def train_parser() -> Parser:
     add("--out", metavar="DIR", type=Path, help="the run folder; runs/<method>-<backbone>-<n> by default")
     add("--config", metavar="FILE", type=Path, help="a YAML file of options; the command line goes over it")
     add("--resume", metavar="RUN", type=Path, help="go on with an interrupted run")
+    add("--replay", metavar="RUN", type=Path, help="show what is not finite in the batch that ended a run")
     add("--force", action="store_true", help="with --resume: also with options that change what is computed")
     add("--init-from", metavar="CKPT", type=Path, help="start from the weights of any checkpoint, or timm:NAME")
     add("--plugin", metavar="FILE", type=Path, action="append", default=[], help="load a single-file plugin too")

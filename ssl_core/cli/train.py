@@ -47,6 +47,8 @@ def train_command(arguments: Sequence[str]) -> Mapping[str, Any] | None:
         return _resume(flags, settings, registry)
     if flags.force:
         raise UsageError("--force belongs to --resume RUN; a folder in use is replaced with --overwrite")
+    if flags.replay is not None:
+        return _replay(flags, settings, registry)
     request = _request(flags, settings)
     if flags.help:
         named = request.method is not None or request.config is not None or "method" in settings
@@ -79,6 +81,15 @@ def train_command(arguments: Sequence[str]) -> Mapping[str, Any] | None:
 def _request(flags: argparse.Namespace, settings: Mapping[str, str]) -> Request:
     slots = {slot: getattr(flags, slot) for slot in SLOT_FLAGS if getattr(flags, slot) is not None}
     return Request(flags.method, slots, flags.data, settings, flags.config)
+
+
+def _replay(flags: argparse.Namespace, settings: Mapping[str, str], registry: Registry) -> Mapping[str, Any]:
+    given = [f"--{name.replace('_', '-')}" for name in _NOT_WITH_RESUME if getattr(flags, name)] + list(settings)
+    if given:
+        raise UsageError(f"--replay runs a batch with the run's own config, so {', '.join(given)} cannot be given")
+    from ssl_core.replay import replay
+
+    return replay(flags.replay, registry, json_output=flags.json)
 
 
 def _resume(flags: argparse.Namespace, settings: Mapping[str, str], registry: Registry) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ import torch
 
 from ssl_core.config.run_config import RunConfig
 from ssl_core.contracts.context import BuildContext
+from ssl_core.contracts.data import Transform
 from ssl_core.contracts.method import Method
 from ssl_core.data.seeding import torch_seed
 from ssl_core.patches import patch_grid
@@ -48,3 +49,11 @@ def build_method(config: RunConfig, train_images: int, classes: tuple[str, ...] 
                 patch_grid(image_size, parts[slot].patch_size)  # refuses what does not divide
     torch.manual_seed(torch_seed(config.seed, "build", "method"))
     return config.method.match.component.load()(config.method.options, context)
+
+
+def build_transform(config: RunConfig) -> Transform:
+    """Builds what cuts the views."""
+    part, data = config.parts["transform"], config.data
+    assert data.image_size is not None, "resolved by the config"
+    context = BuildContext(image_size=data.image_size, mean=data.mean, std=data.std, seed=config.seed)
+    return part.match.component.load()(part.options, context)

@@ -16,7 +16,6 @@ from torch import nn
 from ssl_core.config.run_config import RunConfig
 from ssl_core.contracts.backbone import Backbone
 from ssl_core.contracts.batch import Batch
-from ssl_core.contracts.context import BuildContext
 from ssl_core.contracts.data import DataSource, ImageSet, Transform
 from ssl_core.contracts.hooks import RunView, TrainingHook
 from ssl_core.contracts.method import Method
@@ -47,7 +46,7 @@ from ssl_core.runner.micro_batch import BatchPlan, plan_batch
 from ssl_core.runner.monitoring import GuardedMonitor, build_monitor
 from ssl_core.runner.optimizer import build_optimizer
 from ssl_core.runner.own_hooks import Records, run_view
-from ssl_core.runner.parts import build_method
+from ssl_core.runner.parts import build_method, build_transform
 from ssl_core.runner.processes import Processes, distribute
 from ssl_core.runner.reporter import Reporter, duration
 from ssl_core.runner.run_folder import RunFolder
@@ -117,7 +116,7 @@ class Session:
         order = SampleOrder(len(images), plan.batch_size, self.config.seed)
         steps = total_steps(self.config.train, order.steps_per_epoch)
         method = build_method(self.config, len(images), images.classes)
-        transform = self._build_transform()
+        transform = build_transform(self.config)
         other: list[str] = []
         if self.folder is not None and self.processes.first:
             environment = describe_environment(device, self.registry, self.processes.world_size)
@@ -139,13 +138,6 @@ class Session:
 
     def _workers(self, device: Device, images: ImageSet) -> int:
         return choose_workers(self.config.data.workers, device.device.type, median_size(images) ** 2)
-
-    def _build_transform(self) -> Transform:
-        part = self.config.parts["transform"]
-        data = self.config.data
-        assert data.image_size is not None
-        context = BuildContext(image_size=data.image_size, mean=data.mean, std=data.std, seed=self.config.seed)
-        return part.match.component.load()(part.options, context)
 
     def _prepare_target(self, method: Method, images: ImageSet, transform: Transform, device: Device) -> None:
         part = self.config.parts.get("tokenizer")

@@ -53,6 +53,12 @@ class LoopPlan:
     keeper: TargetKeeper | None = None
 
 
+def on_device(batch: Batch, device: Device) -> Batch:
+    """Returns a batch of the loader as a method takes it: on the device, in [0, 1]."""
+    batch = batch.to(device.device)
+    return replace(batch, views={name: to_unit(view) for name, view in batch.views.items()})
+
+
 class StepModule(nn.Module):
     """What mmengine calls a model: something with a `train_step`."""
 
@@ -108,7 +114,7 @@ class UpdateLoop(BaseLoop):
         batches = iter(plan.batches)
         if state.step < state.total_steps:
             first = self._next(batches)
-            rehearse(state, lambda: self._on_device(first), plan.device, plan.processes)
+            rehearse(state, lambda: on_device(first, plan.device), plan.device, plan.processes)
             batches = chain([first], batches)
         while state.step < state.total_steps:
             apply_schedule(state.optimizer, plan.schedule, state.step)
@@ -136,10 +142,6 @@ class UpdateLoop(BaseLoop):
             raise DataError(f"the images ended after {self.state.step} of {self.state.total_steps} updates")
         return batch
 
-    def _on_device(self, batch: Batch) -> Batch:
-        batch = batch.to(self.plan.device.device)
-        return replace(batch, views={name: to_unit(view) for name, view in batch.views.items()})
-
     def _micro_step(self, batches: Iterator[Batch], place: int) -> None:
         state, plan = self.state, self.plan
         start = time.perf_counter()
@@ -147,7 +149,7 @@ class UpdateLoop(BaseLoop):
         state.waited += time.perf_counter() - start
         state.images += len(batch)
         known, places = batch.targets is not None, batch.index
-        batch = self._on_device(batch)
+        batch = on_device(batch, plan.device)
         torch.manual_seed(torch_seed(plan.seed, "step", state.step, place, plan.processes.rank))
         index = self.iter + place
         self.runner.call_hook("before_train_iter", batch_idx=index, data_batch=batch)
