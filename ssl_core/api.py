@@ -85,7 +85,7 @@ if TYPE_CHECKING:
     )
     from ssl_core.plugins.registry import Registry
     from ssl_core.progress import progress
-    from ssl_core.reduce import mean_over_processes
+    from ssl_core.reduce import mean_over_processes, sum_over_processes
     from ssl_core.runner.device import Device, choose_device
     from ssl_core.training import open_source, resume, train
 
@@ -175,6 +175,7 @@ _LAZY = {
     "run_subcommands": "ssl_core.cli.subcommands",
     "sample_rng": "ssl_core.data.seeding",
     "surviving_batches": "ssl_core.data.killed_workers",
+    "sum_over_processes": "ssl_core.reduce",
     "to_tensor": "ssl_core.data.cropping",
     "to_unit": "ssl_core.pixels",
     "train": "ssl_core.training",

@@ -1,4 +1,4 @@
-"""Means over the processes of a run, for statistics that a method keeps beside its gradients."""
+"""Sums and means over the processes of a run, for statistics that a method keeps beside its gradients."""
 
 from __future__ import annotations
 

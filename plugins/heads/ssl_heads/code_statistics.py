@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ssl_core.api import MaskBatch, code_health, entropy
+from ssl_core.api import MaskBatch, code_health, entropy, sum_over_processes
 
 
 class CodeStatistics(nn.Module):
@@ -20,7 +20,7 @@ class CodeStatistics(nn.Module):
         vocab_size: V.
 
     Attributes:
-        counts: (V,) int64, times each code was the target of a hidden patch.
+        counts: (V,) int64, times each code was the target of a hidden patch, in all processes together.
     """
 
     def __init__(self, vocab_size: int):
@@ -32,9 +32,9 @@ class CodeStatistics(nn.Module):
 
     @torch.no_grad()
     def update(self, codes: Tensor, mask: MaskBatch) -> None:
-        """Counts the codes (B * M * K) of the hidden places, without padding."""
+        """Counts the codes (B * M * K) of the hidden places, without padding. Every process must call it."""
         seen = torch.ones_like(codes) if mask.valid is None else mask.valid.flatten().to(codes.dtype)
-        self.counts.index_add_(0, codes, seen)
+        self.counts += sum_over_processes(torch.zeros_like(self.counts).index_add_(0, codes, seen))
 
     @torch.no_grad()
     def logs(self) -> dict[str, Tensor]:
