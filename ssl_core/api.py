@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from ssl_core.masked_modeling import MaskedModeling
     from ssl_core.patches import patch_grid
     from ssl_core.pixels import Normalize, to_unit
+    from ssl_core.plain_text import markdown, printable
     from ssl_core.plain_vit import (
         IMAGENET_MEAN,
         IMAGENET_STD,
@@ -154,6 +155,7 @@ _LAZY = {
     "load": "ssl_core.loading",
     "load_strictly": "ssl_core.foreign_formats",
     "make_writable": "ssl_core.cli.output_folder",
+    "markdown": "ssl_core.plain_text",
     "mean_over_processes": "ssl_core.reduce",
     "median_size": "ssl_core.data.facts",
     "new_figure": "ssl_core.charts",
@@ -166,6 +168,7 @@ _LAZY = {
     "plain_vit_spec": "ssl_core.plain_vit",
     "plain_vit_state": "ssl_core.plain_vit",
     "perplexity": "ssl_core.codebook",
+    "printable": "ssl_core.plain_text",
     "progress": "ssl_core.progress",
     "random_crop_box": "ssl_core.data.cropping",
     "read_clean": "ssl_core.data.reading",

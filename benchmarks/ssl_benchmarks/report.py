@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ssl_benchmarks.numbering import next_number
+from ssl_core.api import markdown, printable
 
 
 def show(result: Mapping[str, Any], console: Console) -> None:
@@ -23,7 +24,7 @@ def show(result: Mapping[str, Any], console: Console) -> None:
     a `title`, the names of its `columns`, and `rows` of as many texts and numbers; `files`, if there are any, are
     paths.
     """
-    title = f"{_name(result)} of {result['checkpoint']} on {result['data']}{_unit(result)}"
+    title = printable(f"{_name(result)} of {result['checkpoint']} on {result['data']}{_unit(result)}")
     if result["metrics"]:
         _show_metrics(result, title, console)
     else:
@@ -34,9 +35,9 @@ def show(result: Mapping[str, Any], console: Console) -> None:
         if not isinstance(found, Mapping):
             console.print(f"{name.replace('_', ' ')}: {_number(found)}")
     for file in result.get("files", ()):
-        console.print(f"written: {file}", markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(f"written: {file}"), markup=False, highlight=False, soft_wrap=True)
     for note in result.get("notes", ()):
-        console.print(f"note: {note}", markup=False, highlight=False)
+        console.print(printable(f"note: {note}"), markup=False, highlight=False)
 
 
 def _show_metrics(result: Mapping[str, Any], title: str, console: Console) -> None:
@@ -55,11 +56,11 @@ def _show_metrics(result: Mapping[str, Any], title: str, console: Console) -> No
 
 
 def _show_sheet(sheet: Mapping[str, Any], console: Console) -> None:
-    table = Table(title=escape(sheet["title"]))
+    table = Table(title=_plain(sheet["title"]))
     for name in sheet["columns"]:
-        table.add_column(escape(name), justify="right")
+        table.add_column(_plain(name), justify="right")
     for row in sheet["rows"]:
-        table.add_row(*(escape(cell) if isinstance(cell, str) else _number(cell) for cell in row))
+        table.add_row(*(_plain(cell) if isinstance(cell, str) else _number(cell) for cell in row))
     console.print(table)
 
 
@@ -79,12 +80,12 @@ def store(result: Mapping[str, Any], out: Path, report: Path) -> Path:
     partial = file.with_name(f".tmp-{file.name}")
     partial.write_text(json.dumps(result, indent=2) + "\n")
     partial.replace(file)
+    files = [markdown(str(name)) for name in result.get("files", ())]
+    shown = {**result, "data": markdown(result["data"]), "files": files}
     with report.open("a") as stream:
         if not stream.tell():
             stream.write("# Report\n\n")
-        stream.write(
-            f"- {time.strftime('%Y-%m-%d %H:%M')} {summary_line(result)} ({file.relative_to(report.parent)})\n"
-        )
+        stream.write(f"- {time.strftime('%Y-%m-%d %H:%M')} {summary_line(shown)} ({file.relative_to(report.parent)})\n")
     return file
 
 
@@ -99,6 +100,11 @@ def summary_line(result: Mapping[str, Any]) -> str:
         value = _cell(found, headline) if isinstance(found, Mapping) else _number(found)
         parts.append(f"{name.replace('_', ' ')} {value}")
     return f"{_name(result)} on {result['data']}: {', '.join(parts)}{_unit(result)}"
+
+
+def _plain(text: str) -> str:
+    """Returns a text that may be the name of a class or file as rich prints it literally."""
+    return escape(printable(text))
 
 
 def _name(result: Mapping[str, Any]) -> str:

@@ -141,7 +141,11 @@ def _split_folders(path: Path) -> dict[str, Path]:
     """Returns split -> folder, `train` first."""
     inside = {}
     others = False
-    for entry in sorted(path.iterdir()):
+    try:
+        entries = sorted(path.iterdir())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    for entry in entries:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():

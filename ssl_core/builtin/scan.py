@@ -35,7 +35,7 @@ def find_images(root: str) -> list[str]:
                     if entry.name.startswith(".") or entry.name == _SKIPPED:
                         continue
                     path = os.path.join(relative, entry.name)
-                    if entry.is_dir():
+                    if _is_folder(entry):
                         if _is_new(entry, visited):
                             pending.append(path)
                     elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
@@ -44,6 +44,13 @@ def find_images(root: str) -> list[str]:
             raise DataError(f"{os.path.join(root, relative)}: cannot be read: {error.strerror}") from None
     found.sort()
     return found
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _is_new(entry: os.DirEntry, visited: set[tuple[int, int]]) -> bool:

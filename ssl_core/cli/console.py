@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from ssl_core.errors import BUG, INTERRUPTED, Interrupted, PeerError, as_user_error
 from ssl_core.launcher import is_first
+from ssl_core.plain_text import printable
 
 
 def run_command(function: Callable[[], Mapping[str, Any] | None], json_output: bool = False) -> int:
@@ -55,10 +56,10 @@ def run_command(function: Callable[[], Mapping[str, Any] | None], json_output: b
 def _fail(
     message: str, code: int, json_output: bool, stdout: TextIO, prefix: str = "error: ", hint: str | None = None
 ) -> int:
-    for line in message.splitlines():
-        print(f"{prefix}{line}", file=sys.stderr)
+    for line in message.split("\n"):
+        print(f"{prefix}{printable(line)}", file=sys.stderr)
     if hint:
-        print(f"hint: {hint}", file=sys.stderr)
+        print(f"hint: {printable(hint)}", file=sys.stderr)
     if json_output:
         _print_json({"error": message, "exit_code": code}, stdout)
     return code

@@ -8,6 +8,7 @@ from pathlib import Path
 from ssl_core.contracts.batch import Batch
 from ssl_core.contracts.data import ImageSet
 from ssl_core.errors import DataError
+from ssl_core.plain_text import printable
 
 
 class BadImages:
@@ -57,7 +58,8 @@ class BadImages:
         for index in bad:
             if index not in self._indices:
                 self._indices.add(index)
-                self._add(_one_line(self._images.name(index)))
+                # Backslashes are doubled, so that the name can be told from the line.
+                self._add(printable(self._images.name(index).replace("\\", "\\\\")))
         if bad and self._gather is None:
             self._judge()
 
@@ -91,8 +93,3 @@ class BadImages:
             f"{len(self):,} of {len(self._images):,} images cannot be read, more than data.max_bad_fraction="
             f"{self._max_fraction:g} allows{listed}. Repair or remove them, or allow more"
         )
-
-
-def _one_line(name: str) -> str:
-    """Escapes what could break a line or a terminal, undecodable bytes among it; letters stay."""
-    return "".join(c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in name)

@@ -6,6 +6,8 @@ white, colour hidden under transparent pixels, EXIF rotation, half-decoded files
 
 from __future__ import annotations
 
+import os
+import stat
 import warnings
 from pathlib import Path
 from typing import BinaryIO
@@ -109,6 +111,9 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _open(file: Path | str | BinaryIO, max_pixels: int) -> Image.Image:
+    # Opening a pipe waits for somebody to write into it, for ever.
+    if isinstance(file, str | Path) and not stat.S_ISREG(os.stat(file).st_mode):
+        raise BadImage("not a regular file")
     with warnings.catch_warnings():
         # The limit below stands in for Pillow's warning, which would not say which file it means.
         warnings.simplefilter("ignore")

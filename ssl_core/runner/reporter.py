@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from ssl_core.plain_text import printable
 from ssl_core.runner.disk import append_whole, dispensable
 
 
@@ -41,7 +42,8 @@ class Reporter:
         return stage
 
     def say(self, line: str) -> None:
-        """Prints one line."""
+        """Prints one line; what is no visible character in it (in the name of a file or class) is escaped."""
+        line = printable(line)
         if self.quiet:
             return
         self.console.print(self.indent + line)
