@@ -34,8 +34,17 @@ def mean_over_processes(values: Tensor) -> Tensor:
     Every process must call it at the same time.
     """
     together = _processes()
-    if together == 1:
+    return values if together == 1 else sum_over_processes(values) / together
+
+
+@torch.no_grad()
+def sum_over_processes(values: Tensor) -> Tensor:
+    """Returns the sum of a tensor (counts, say) over all processes; with one process, the tensor itself.
+
+    Every process must call it at the same time.
+    """
+    if _processes() == 1:
         return values
     total = values.clone()
     dist.all_reduce(total)
-    return total / together
+    return total
