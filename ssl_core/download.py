@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 _CHUNK = 1 << 20
@@ -20,6 +21,13 @@ def download(url: str, target: Path, timeout: float = 30) -> None:
     Raises:
         OSError: no network, a refusal, a broken connection, or a full disk.
     """
+    try:
+        _fetch(url, target, timeout)
+    except HTTPException as error:  # an answer that is no HTTP, or that breaks off
+        raise OSError(f"the answer is broken: {error or type(error).__name__}") from error
+
+
+def _fetch(url: str, target: Path, timeout: float) -> None:
     with urllib.request.urlopen(url, timeout=timeout) as response, target.open("wb") as file:
         total = int(response.headers.get("Content-Length") or 0)
         done = 0

@@ -21,31 +21,21 @@ from ssl_core.api import (
     code_health,
     code_histogram,
     collapsed_codebook,
-    dead_codes,
     mean_over_processes,
-    to_unit,
 )
 from ssl_tokenizers.clustering import assign, fit_kmeans
 from ssl_tokenizers.dvae import DvaeTokenizer, map_pixels, to_pixels
 from ssl_tokenizers.options import DvaeTrainingOptions
+from ssl_tokenizers.pictures import reconstructions
+from ssl_tokenizers.revival import DEAD_SHARE, JUDGED_FROM, revival_due, revive
 
 _USAGE_MOMENTUM = 0.98
 """Of the running shares of the codes."""
-
-_DEAD_SHARE = 0.1
-"""A code counts as dead below this share of what it would have if all were used alike."""
-
-_RESTARTS_UNTIL = 0.8
-"""Share of the run after which codes stay where they are."""
-
-_JUDGED_FROM = 0.25
-"""Share of the run from which on a codebook that is hardly used counts as collapsed: many start that way."""
 
 _KMEANS_ROUNDS = 10
 _SHARPNESS = 10.0
 """The scale of the logits starts at this over the mean squared distance of an encoding from its code."""
 _SMALLEST_ERROR = 1e-6
-_PICTURES = 8
 
 
 class DvaeTraining(Method):
@@ -98,7 +88,7 @@ class DvaeTraining(Method):
             logs = {
                 "reconstruction": distance.detach(),
                 "psnr": -10 * error.log10(),
-                **code_health(self.usage, _DEAD_SHARE),
+                **code_health(self.usage, DEAD_SHARE),
                 "tau": torch.full((), tau, device=loss.device),
             }
         return StepOutput(loss, logs)
@@ -124,24 +114,16 @@ class DvaeTraining(Method):
                 _write(self.tokenizer.codebook, codes)
                 _write(self.tokenizer.log_scale, (_SHARPNESS / error.clamp_min(_SMALLEST_ERROR)).log().view(1))
             else:
-                self._restart_dead_codes(encodings)
+                codebook = self.tokenizer.codebook
+                whole = codebook.full_tensor() if isinstance(codebook, DTensor) else codebook
+                _write(codebook, revive(whole, self.usage, encodings))
 
     def _moves_codes(self, progress: Progress) -> bool:
         if progress.step == 0:
             # The one step in which the CPU may wait for the device to say what a checkpoint brought along.
             return self.options.kmeans_start and self.tokenizer.has_codebook and not bool(self.started)
-        due = progress.step % self.options.restart_every == 0 and progress.fraction < _RESTARTS_UNTIL
-        return due and self.options.restart_dead and self.tokenizer.has_codebook
-
-    def _restart_dead_codes(self, encodings: Tensor) -> None:
-        """Moves each dead code to an encoding of the batch, evenly spaced over it. No host sync."""
-        vocab_size = len(self.usage)
-        places = torch.arange(vocab_size, device=encodings.device) * len(encodings) // vocab_size
-        dead = dead_codes(self.usage, _DEAD_SHARE)
-        codebook = self.tokenizer.codebook
-        whole = codebook.full_tensor() if isinstance(codebook, DTensor) else codebook
-        _write(codebook, torch.where(dead[:, None], encodings[places], whole))
-        self.usage.copy_(torch.where(dead, 1 / vocab_size, self.usage))
+        revives = self.options.restart_dead and self.tokenizer.has_codebook
+        return revives and revival_due(progress, self.options.restart_every)
 
     @torch.no_grad()
     def _count(self, ids: Tensor) -> None:
@@ -179,7 +161,7 @@ class DvaeTraining(Method):
         return {"tokenizer": self.tokenizer}
 
     def diagnose(self, values: Mapping[str, float], progress: Progress) -> dict[str, str]:
-        if progress.fraction < _JUDGED_FROM:
+        if progress.fraction < JUDGED_FROM:
             return {}
         options = self.options
         advice = [
@@ -194,9 +176,7 @@ class DvaeTraining(Method):
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the first images above their reconstructions, and how often each code is used."""
-        pixels = to_unit(batch.views["image"][:_PICTURES])
-        rows = torch.stack([pixels, self.tokenizer.decode(self.tokenizer.encode(pixels))])  # (2, B, C, H, W)
-        sheet = rows.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)  # (C, 2 * H, B * W)
+        sheet = reconstructions(self.tokenizer, batch.views["image"])
         return {"reconstructions": sheet, "codes": code_histogram(self.usage)}
 
 

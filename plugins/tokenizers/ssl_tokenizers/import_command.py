@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_core.api import CheckpointError, Parser, UsageError
+from ssl_core.api import CheckpointError, Parser, UsageError, make_writable
 
 _SUFFIX = ".safetensors"
 
@@ -32,7 +32,9 @@ def import_command(arguments: Sequence[str]) -> Mapping[str, Any]:
             raise CheckpointError(f"{file}: {'cannot be read' if file.is_file() else 'no such file'}")
     if len(flags.sha256) > len(files):
         raise UsageError("--sha256: given more often than there are files")
-    _make_writable(flags.out.parent)
+    if flags.out.is_dir():
+        raise UsageError(f"--out {flags.out}: this is a folder; name the file to write")
+    make_writable(flags.out.parent)
 
     # torch is imported from here on.
     from ssl_tokenizers.dalle_import import import_dalle
@@ -43,15 +45,6 @@ def import_command(arguments: Sequence[str]) -> Mapping[str, Any]:
         print(f"{file}: sha256 {sha256}")
     print(f"written: {flags.out}, and {flags.out.with_suffix('.json').name} beside it")
     return {"out": str(flags.out), "sha256": facts}
-
-
-def _make_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--out: cannot make the folder {folder} ({error.strerror}); name another one") from None
-    if not os.access(folder, os.W_OK):
-        raise UsageError(f"--out: the folder {folder} is not writable; name another one")
 
 
 def _parser() -> Parser:

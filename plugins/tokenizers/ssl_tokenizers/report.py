@@ -14,6 +14,7 @@ from ssl_core.api import (
     Device,
     ImageSet,
     Tokenizer,
+    UsageError,
     center_view,
     code_counts,
     code_health,
@@ -62,6 +63,9 @@ def measure(
         decode, errors over all pixels and channels: `mae` and `mse` of RGB in [0, 1], `mae_normalized` of RGB
         in [-1, 1] (what BEiT's table 8 gives: mean absolute error of normalised RGB), `psnr` in dB from
         `mse`, `psnr_patch_mean` of filling each cell with its mean colour, and `psnr_gain`, their difference.
+
+    Raises:
+        UsageError: the size does not divide into the tokenizer's cells.
     """
     tokenizer = tokenizer.to(device.device)
     counts = torch.zeros(tokenizer.vocab_size, device=device.device)
@@ -82,11 +86,13 @@ def measure(
             pixels = to_unit(pixels.to(device.device))  # (B, 3, S, S)
             with device.autocast():
                 ids = tokenizer.encode(pixels)  # (B, h, w)
+            decoded = tokenizer.decode(ids) if tokenizer.can_decode else None  # (B, 3, S, S)
+            _check_size(size, ids, decoded)
             counts += code_counts(ids, tokenizer.vocab_size)
             found.append(ids.int().cpu())
             read += good
-            if tokenizer.can_decode:
-                sums += _errors(pixels, tokenizer.decode(ids), size // ids.shape[1]).cpu()
+            if decoded is not None:
+                sums += _errors(pixels, decoded, size // ids.shape[1]).cpu()
                 values += pixels.numel()
     metrics = {name: float(value) for name, value in code_health(counts).items()}
     if values:
@@ -114,6 +120,15 @@ def read_views(images: ImageSet, indices: Sequence[int], size: int) -> tuple[Ten
 def fill_with_means(pixels: Tensor, cell: int) -> Tensor:
     """Returns (B, C, H, W) with each cell of `cell` pixels a side filled with its mean colour."""
     return F.interpolate(F.avg_pool2d(pixels, cell), scale_factor=cell)
+
+
+def _check_size(size: int, ids: Tensor, decoded: Tensor | None) -> None:
+    h, w = ids.shape[1:]
+    side = size // h * h if decoded is None else decoded.shape[-1]
+    if side != size:
+        raise UsageError(
+            f"--size {size}: the tokenizer makes {h}x{w} codes of it, which stand for {side} pixels; give --size {side}"
+        )
 
 
 def _errors(pixels: Tensor, decoded: Tensor, cell: int) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_core.api import ConfigError, Parser, Registry, UsageError
+from ssl_core.api import ConfigError, Parser, Registry, UsageError, at_least, make_writable
 
 _OWN = "tokenizer."
 _LARGEST = 256
@@ -32,7 +32,6 @@ def report_command(arguments: Sequence[str]) -> Mapping[str, Any]:
 
     # torch is imported from here on.
     from ssl_core.api import RuntimeOptions, choose_device, median_size, open_source
-    from ssl_tokenizers.open_tokenizer import open_tokenizer
     from ssl_tokenizers.report import measure
 
     source = open_source(flags.data, registry, data_settings)
@@ -41,9 +40,11 @@ def report_command(arguments: Sequence[str]) -> Mapping[str, Any]:
         raise UsageError(f"--split {split}: the data has {', '.join(source.splits)}")
     images = source.open(split)
     size = flags.size or _size_for(median_size(images))
-    tokenizer = open_tokenizer(flags.tokenizer, registry, own, size)
+    tokenizer = _open(flags.tokenizer, registry, own, size)
+    if flags.size is None:
+        size = getattr(tokenizer, "size", size)  # some see images of one size only
     out = flags.out or _folder_for(flags.tokenizer)
-    out.mkdir(parents=True, exist_ok=True)
+    make_writable(out)
     count = min(flags.images, len(images))
     indices = [place * len(images) // count for place in range(count)]
     report = measure(tokenizer, images, indices, size, choose_device(RuntimeOptions()))
@@ -71,6 +72,16 @@ def report_command(arguments: Sequence[str]) -> Mapping[str, Any]:
     return result
 
 
+def _open(what: str, registry: Registry, settings: Mapping[str, Any], size: int) -> Any:
+    from ssl_tokenizers.open_tokenizer import open_tokenizer
+
+    try:
+        return open_tokenizer(what, registry, settings, size)
+    except ConfigError as error:
+        # What a run calls data.image_size is a flag here.
+        raise ConfigError(line.replace("data.image_size=", "--size ") for line in error.problems) from None
+
+
 def _draw(tokenizer: Any, images: Any, report: Any, size: int, out: Path) -> list[str]:
     from torchvision.utils import save_image
 
@@ -81,7 +92,9 @@ def _draw(tokenizer: Any, images: Any, report: Any, size: int, out: Path) -> lis
     if tokenizer.can_decode:
         pictures["reconstructions"] = reconstruction_sheet(tokenizer, images, report, size)
     for name, picture in pictures.items():
-        save_image(picture, out / f"{name}.png")
+        partial = out / f".tmp-{name}.png"
+        save_image(picture, partial)
+        partial.replace(out / f"{name}.png")
     return [f"{name}.png" for name in pictures]
 
 
@@ -113,7 +126,9 @@ def _size_for(median: float) -> int:
 
 def _folder_for(tokenizer: str) -> Path:
     path = Path(tokenizer).expanduser()
-    return path / "tokenizer-report" if path.is_dir() else Path("runs") / f"{path.stem}-report"
+    if path.is_dir():
+        return path / "tokenizer-report"
+    return path.with_name(f"{path.stem}-report") if path.is_file() else Path("runs") / f"{tokenizer}-report"
 
 
 def _parser() -> Parser:
@@ -122,9 +137,9 @@ def _parser() -> Parser:
     add("tokenizer", metavar="TOKENIZER")
     add("--data", metavar="PATH_OR_NAME", help="images; without it, the embedded demonstration")
     add("--split", metavar="NAME", help="which split; test, else val, else train by default")
-    add("--images", metavar="N", type=int, default=10_000, help="most images, evenly spaced (default 10,000)")
-    add("--size", metavar="PIXELS", type=int, help="what the tokenizer sees; by default the images' own, at most 256")
-    add("--out", metavar="DIR", type=Path, help="for the report; RUN/tokenizer-report by default")
+    add("--images", metavar="N", type=at_least(1), default=10_000, help="most images, evenly spaced (default 10,000)")
+    add("--size", metavar="PIXELS", type=at_least(1), help="seen; by default the tokenizer's, or the images' up to 256")
+    add("--out", metavar="DIR", type=Path, help="for the report; by default RUN/tokenizer-report, or beside a file")
     add("--json", action="store_true", help="print one JSON object on stdout, everything else on stderr")
     add("--plugin", metavar="FILE", type=Path, action="append", default=[], help="load a single-file plugin too")
     add("--no-plugin", metavar="NAME", action="append", default=[], help="leave an installed plugin out")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,6 +16,9 @@ _CODES = 12
 _EXAMPLES = 12
 _CONTEXT = 2
 """Cells that an example shows around its own, on each side."""
+
+_GAP = 2
+"""Pixels between pictures in a row."""
 
 
 @torch.inference_mode()
@@ -36,17 +41,16 @@ def reconstruction_sheet(tokenizer: Tokenizer, images: ImageSet, report: Tokeniz
     device = next(iter([*tokenizer.parameters(), *tokenizer.buffers()]), originals).device
     decoded = tokenizer.decode(report.ids[chosen].long().to(device)).float().cpu()  # (B, 3, S, S)
     means = fill_with_means(originals, size // report.ids.shape[1])
+    shown = [_side_by_side([sheet[place] for sheet in (originals, decoded, means)]) for place in range(len(chosen))]
     figure = new_figure(9, 1.5 * rows)
-    axes = figure.subplots(rows, 6, squeeze=False)
+    axes = figure.subplots(rows, 2, squeeze=False)
     for place in range(2 * rows):
-        row, first = place % rows, 3 * (place // rows)
-        for column, sheet in enumerate((originals, decoded, means)):
-            axis = axes[row][first + column]
-            axis.set_axis_off()
-            if row == 0:
-                axis.set_title(_COLUMNS[column], fontsize=9)
-            if place < len(chosen):
-                axis.imshow(_as_image(sheet[place]), interpolation="nearest")
+        axis = axes[place % rows][place // rows]
+        axis.set_axis_off()
+        if place % rows == 0:
+            axis.set_title(" | ".join(_COLUMNS), fontsize=9)
+        if place < len(shown):
+            axis.imshow(_as_image(shown[place]), interpolation="nearest")
     return figure_pixels(figure)
 
 
@@ -65,20 +69,19 @@ def code_sheet(tokenizer: Tokenizer, images: ImageSet, report: TokenizerReport, 
     codes = order[torch.tensor(_evenly(len(order), _CODES), dtype=torch.int64)].tolist()
     cell = size // report.ids.shape[1]
     figure = new_figure(0.75 * (_EXAMPLES + 2), 0.8 * len(codes))
-    axes = figure.subplots(len(codes), _EXAMPLES + 1, squeeze=False)
+    axes = figure.subplots(len(codes), 1, squeeze=False)[:, 0]
     generator = torch.Generator().manual_seed(seed)
-    for row, code in zip(axes, codes, strict=True):
-        for axis in row:
-            axis.set_axis_off()
-        if tokenizer.can_decode:
-            row[0].imshow(_as_image(_alone(tokenizer, code, report)), interpolation="nearest")
-        share = float(report.counts[code] / report.counts.sum())
-        row[0].set_title(f"code {code}: {share:.2%}", fontsize=7, loc="left")
+    for axis, code in zip(axes, codes, strict=True):
         places = (report.ids == code).nonzero()  # (n, 3): image, row, column
-        for axis, place in zip(
-            row[1:], places[torch.randperm(len(places), generator=generator)].tolist(), strict=False
-        ):
-            axis.imshow(_around(images, report, place, cell, size), interpolation="nearest")
+        places = places[torch.randperm(len(places), generator=generator)[:_EXAMPLES]].tolist()
+        shown = [_around(images, report, place, cell, size) for place in places]
+        if tokenizer.can_decode:
+            alone = _alone(tokenizer, code, report)[None]  # (1, 3, cell, cell)
+            shown.insert(0, F.interpolate(alone, shown[0].shape[1:])[0])
+        axis.set_axis_off()
+        axis.imshow(_as_image(_side_by_side(shown, _EXAMPLES + 1)), interpolation="nearest")
+        share = float(report.counts[code] / report.counts.sum())
+        axis.set_title(f"code {code}: {share:.2%}", fontsize=7, loc="left")
     return figure_pixels(figure)
 
 
@@ -92,7 +95,8 @@ def _alone(tokenizer: Tokenizer, code: int, report: TokenizerReport) -> Tensor:
     return decoded[:, top : top + cell, left : left + cell]
 
 
-def _around(images: ImageSet, report: TokenizerReport, place: list[int], cell: int, size: int):
+def _around(images: ImageSet, report: TokenizerReport, place: list[int], cell: int, size: int) -> Tensor:
+    """Returns a cell (image, row, column) with those around it, (3, side, side), in a red frame."""
     image, row, column = place
     pixels, _, _ = read_views(images, [report.indices[image]], size)
     margin = _CONTEXT * cell
@@ -104,7 +108,17 @@ def _around(images: ImageSet, report: TokenizerReport, place: list[int], cell: i
     frame[edge, edge] = True
     frame[margin : margin + cell, margin : margin + cell] = False
     window[:, frame] = torch.tensor([1.0, 0.0, 0.0])[:, None]  # a red frame around the code's own cell
-    return _as_image(window)
+    return window
+
+
+def _side_by_side(pictures: Sequence[Tensor], places: int = 0) -> Tensor:
+    """Returns pictures (3, S, S) in a row with white gaps, (3, S, W); blank where there are fewer than `places`."""
+    side = pictures[0].shape[1]
+    row = torch.ones(3, side, max(places, len(pictures)) * (side + _GAP) - _GAP)
+    for place, picture in enumerate(pictures):
+        left = place * (side + _GAP)
+        row[:, :, left : left + side] = picture
+    return row
 
 
 def _evenly(total: int, count: int) -> list[int]:

@@ -7,19 +7,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl_core.api import Progress, code_counts, dead_codes, mean_over_processes
+from ssl_core.api import Progress, code_counts, mean_over_processes
 from ssl_tokenizers.clustering import fit_kmeans, sum_by_code
 from ssl_tokenizers.options import VqkdTrainingOptions
 from ssl_tokenizers.quantizer import Quantized, Quantizer
-
-DEAD_SHARE = 0.1
-"""A code counts as dead below this share of what it would have if all were used alike."""
+from ssl_tokenizers.revival import revival_due, revive
 
 _USAGE_MOMENTUM = 0.95
 """Of the running shares of the codes."""
-
-_RESTARTS_UNTIL = 0.8
-"""Share of the run after which no code is moved by force."""
 
 _KMEANS_ROUNDS = 10
 
@@ -69,7 +64,8 @@ class CodebookUpdates(nn.Module):
         self.sums += sum_by_code(vectors, ids, len(self.counts))
         # The one step in which the CPU may wait for the device to say what a checkpoint brought along.
         self._starts = progress.step == 0 and self.options.kmeans_start and not bool(self.started)
-        if self._starts or self._restarts(progress):
+        due = self.options.restart_dead and revival_due(progress, self.options.restart_every)
+        if self._starts or due:
             self._vectors.append(vectors)
 
     @torch.no_grad()
@@ -85,15 +81,11 @@ class CodebookUpdates(nn.Module):
         else:
             self._average(quantizer)
             if vectors is not None:
-                self._revive(quantizer, vectors)
+                quantizer.codebook.copy_(revive(quantizer.codebook, self.usage, vectors))
         self.started.fill_(True)
         self.counts.zero_()
         self.sums.zero_()
         self._vectors = []
-
-    def _restarts(self, progress: Progress) -> bool:
-        due = progress.step > 0 and progress.step % self.options.restart_every == 0
-        return self.options.restart_dead and due and progress.fraction < _RESTARTS_UNTIL
 
     def _average(self, quantizer: Quantizer) -> None:
         """Moves each code towards the direction of what it stood for; one that stood for nothing stays."""
@@ -102,14 +94,6 @@ class CodebookUpdates(nn.Module):
         directions = torch.where(counts[:, None] > 0, F.normalize(sums, dim=1), codes)  # (V, d)
         codes.copy_(F.normalize(codes.lerp(directions, 1 - self.options.decay), dim=1))
         self.usage.lerp_(counts / counts.sum(), 1 - _USAGE_MOMENTUM)
-
-    def _revive(self, quantizer: Quantizer, vectors: Tensor) -> None:
-        """Moves each dead code to a vector of the batch, evenly spaced over it."""
-        vocab_size = len(self.usage)
-        places = torch.arange(vocab_size, device=vectors.device) * len(vectors) // vocab_size
-        dead = dead_codes(self.usage, DEAD_SHARE)
-        quantizer.codebook.copy_(torch.where(dead[:, None], vectors[places], quantizer.codebook))
-        self.usage.copy_(torch.where(dead, 1 / vocab_size, self.usage))
 
 
 def _processes() -> int:

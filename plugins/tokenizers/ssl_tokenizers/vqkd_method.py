@@ -21,20 +21,17 @@ from ssl_core.api import (
     code_health,
     code_histogram,
     collapsed_codebook,
-    to_unit,
 )
 from ssl_tokenizers.options import VqkdTrainingOptions
 from ssl_tokenizers.patches import patchify
+from ssl_tokenizers.pictures import reconstructions
+from ssl_tokenizers.revival import DEAD_SHARE, JUDGED_FROM
 from ssl_tokenizers.vqkd import VqkdTokenizer, to_images
-from ssl_tokenizers.vqkd_codebook import DEAD_SHARE, CodebookUpdates
+from ssl_tokenizers.vqkd_codebook import CodebookUpdates
 from ssl_tokenizers.vqkd_network import Decoder
 from ssl_tokenizers.vqkd_teacher import Teacher
 
-_JUDGED_FROM = 0.25
-"""Share of the run from which on a codebook that is hardly used counts as collapsed: many start that way."""
-
 _NO_DECAY = ("pos_embed", "cls_token")
-_PICTURES = 8
 
 
 class VqkdTraining(Method):
@@ -139,7 +136,7 @@ class VqkdTraining(Method):
         return [ParamGroup(tuple(decayed)), ParamGroup(tuple(plain), decay=False)]
 
     def diagnose(self, values: Mapping[str, float], progress: Progress) -> dict[str, str]:
-        if progress.fraction < _JUDGED_FROM:
+        if progress.fraction < JUDGED_FROM:
             return {}
         vocab_size = self.tokenizer.vocab_size
         advice = f"set tokenizer.vocab_size to {max(2, vocab_size // 4)}, or lower optim.lr"
@@ -154,9 +151,7 @@ class VqkdTraining(Method):
         """Returns how often each code is used, and the first images above their reconstructions if it has pixels."""
         pictures = {"codes": code_histogram(self.codes.usage)}
         if self.tokenizer.can_decode:
-            pixels = to_unit(batch.views["image"][:_PICTURES])
-            rows = torch.stack([pixels, self.tokenizer.decode(self.tokenizer.encode(pixels))])  # (2, B, C, H, W)
-            pictures["reconstructions"] = rows.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)  # (C, 2 * H, B * W)
+            pictures["reconstructions"] = reconstructions(self.tokenizer, batch.views["image"])
         return pictures
 
 
