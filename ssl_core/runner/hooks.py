@@ -172,11 +172,13 @@ class CheckpointHook(TrainingHook):
         Returns:
             whether it is on the disk, as far as this process knows.
         """
+        failed_before = self.writer is not None and self.writer.failed
         self.save()
         if self.writer is not None:
             self.writer.wait()
-            self.writer.retry()
-            self.writer.wait()
+            if failed_before:
+                self.writer.retry()
+                self.writer.wait()
         self.processes.barrier()
         return self.writer is None or not self.writer.failed
 

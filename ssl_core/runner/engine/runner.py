@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -14,10 +15,14 @@ from mmengine.runner import Runner
 from mmengine.visualization import TensorboardVisBackend
 
 from ssl_core.contracts.hooks import TrainingHook
+from ssl_core.runner.disk import dispensable
 from ssl_core.runner.engine.hook_adapter import HookAdapter
 from ssl_core.runner.engine.loop import LoopPlan, StepModule, UpdateLoop
 from ssl_core.runner.engine.optim_wrapper import PrecisionOptimWrapper
 from ssl_core.runner.run_state import RunState
+
+_ROOM = 2**18
+"""Bytes that TensorBoard's events may need until the disk is looked at again."""
 
 
 class EngineRunner(Runner):
@@ -79,19 +84,29 @@ def run_engine(
 
 
 class TensorBoard:
-    """Scalars and pictures for TensorBoard, through mmengine's backend."""
+    """Scalars and pictures for TensorBoard, through mmengine's backend. A full disk leaves them out."""
 
     def __init__(self, folder: Path):
+        self._folder = folder
         self._backend = TensorboardVisBackend(str(folder))
 
     def scalars(self, values: Mapping[str, float], step: int, section: str = "train") -> None:
         """Writes name -> value, as `section/name`."""
-        self._backend.add_scalars({f"{section}/{name}": value for name, value in values.items()}, step)
+        if self._room():
+            with dispensable():
+                self._backend.add_scalars({f"{section}/{name}": value for name, value in values.items()}, step)
 
     def image(self, name: str, pixels: Any, step: int) -> None:
         """Writes one picture, (H, W, 3) uint8."""
-        self._backend.add_image(name, pixels, step)
+        if self._room():
+            with dispensable():
+                self._backend.add_image(name, pixels, step)
 
     def close(self) -> None:
         """Flushes the file."""
-        self._backend.close()
+        with dispensable():
+            self._backend.close()
+
+    def _room(self) -> bool:
+        """Returns whether a few events fit: TensorBoard's own thread would end for good where they do not."""
+        return shutil.disk_usage(self._folder.parent).free > _ROOM
