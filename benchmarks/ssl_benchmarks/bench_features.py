@@ -13,7 +13,7 @@ from timm.data.constants import IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ssl_benchmarks.bench_help import help_text
+from ssl_benchmarks.bench_help import help_text, parse_flags
 from ssl_benchmarks.features import BackboneFeatures, default_batch_size, default_workers, extract
 from ssl_benchmarks.timing import row, show_rows, time_ratio
 from ssl_core.api import (
@@ -23,6 +23,7 @@ from ssl_core.api import (
     Parser,
     Registry,
     RuntimeOptions,
+    at_least,
     build_untrained,
     choose_device,
 )
@@ -38,7 +39,7 @@ def command(arguments: Sequence[str]) -> Mapping[str, Any]:
         text = help_text(parser, "Features of clean images: the time over that of a bare timm loop.")
         print(text)
         return {"help": text}
-    flags, _ = parser.parse_with_settings(arguments)
+    flags = parse_flags(parser, arguments)
     device = choose_device(RuntimeOptions())
     large = device.device.type == "cuda"
     model = flags.model or ("vit_base_patch16_224" if large else "vit_tiny_patch16_224")
@@ -133,10 +134,15 @@ def _parser() -> Parser:
     parser = Parser(prog="ssl-bench features")
     add = parser.add_argument
     add("--model", metavar="NAME", help="timm's name; ViT-B/16 on a GPU, ViT-Ti/16 on a CPU by default")
-    add("--image-size", metavar="PIXELS", type=int, default=224, help="that the network sees (default 224)")
-    add("--images", metavar="N", type=int, help="how many; 8192 on a GPU, 64 on a CPU by default")
-    add("--workers", metavar="N", type=int, help="processes that prepare images; as an evaluation chooses by default")
-    add("--repeats", metavar="N", type=int, default=5, help="pairs of measurements (default 5)")
+    add("--image-size", metavar="PIXELS", type=at_least(1), default=224, help="that the network sees (default 224)")
+    add("--images", metavar="N", type=at_least(1), help="how many; 8192 on a GPU, 64 on a CPU by default")
+    add(
+        "--workers",
+        metavar="N",
+        type=at_least(0),
+        help="processes that prepare images; by default as an evaluation has",
+    )
+    add("--repeats", metavar="N", type=at_least(1), default=5, help="pairs of measurements (default 5)")
     add("--json", action="store_true", help="print one JSON object on stdout, everything else on stderr")
     add("--help", "-h", action="store_true", help="this help")
     return parser

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_benchmarks.bench_help import help_text
+from ssl_benchmarks.bench_help import help_text, parse_flags
 from ssl_benchmarks.timing import row, show_rows, time_ratio
 from ssl_core.api import (
     Batch,
@@ -21,6 +21,7 @@ from ssl_core.api import (
     Registry,
     RuntimeOptions,
     TargetSource,
+    at_least,
     choose_device,
     validate_options,
 )
@@ -37,6 +38,7 @@ _TOKENIZERS: Mapping[str, Mapping[str, Any]] = {
         "downsample": 8,
         "logits": "linear",
     },
+    "vqkd (BEiT v2's size)": {},
 }
 """What is measured: a tokenizer's name, and a word on its size, -> its options."""
 
@@ -48,7 +50,7 @@ def command(arguments: Sequence[str]) -> Mapping[str, Any]:
         text = help_text(parser, "What computing the targets adds to a training step: time with over time without.")
         print(text)
         return {"help": text}
-    flags, _ = parser.parse_with_settings(arguments)
+    flags = parse_flags(parser, arguments)
     device = choose_device(RuntimeOptions())
     large = device.device.type == "cuda"
     backbone = flags.backbone or ("vit_base" if large else "vit_tiny")
@@ -143,9 +145,9 @@ def _parser() -> Parser:
     parser = Parser(prog="ssl-bench tokenizer")
     add = parser.add_argument
     add("--backbone", metavar="NAME", help="vit_base on a GPU, vit_tiny on a CPU by default")
-    add("--image-size", metavar="PIXELS", type=int, default=224, help="of the backbone's view (default 224)")
-    add("--batch-size", metavar="N", type=int, help="images in a step; 256 on a GPU, 8 on a CPU by default")
-    add("--repeats", metavar="N", type=int, default=7, help="pairs of measurements (default 7)")
+    add("--image-size", metavar="PIXELS", type=at_least(1), default=224, help="of the backbone's view (default 224)")
+    add("--batch-size", metavar="N", type=at_least(1), help="images in a step; 256 on a GPU, 8 on a CPU by default")
+    add("--repeats", metavar="N", type=at_least(1), default=7, help="pairs of measurements (default 7)")
     add("--json", action="store_true", help="print one JSON object on stdout, everything else on stderr")
     add("--help", "-h", action="store_true", help="this help")
     return parser

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssl_benchmarks.comparison import Comparison, evaluations, trainings
-from ssl_core.api import SslError, UsageError
+from ssl_benchmarks.comparison import Comparison, evaluations, references, trainings
+from ssl_core.api import Registry, SslError, UsageError, make_writable
 
 
 @dataclass(frozen=True)
@@ -53,23 +54,25 @@ def run_comparison(comparison: Comparison, data: str | None, out: Path, extra: M
         extra: settings of every training, over all others.
 
     Raises:
-        UsageError: a row was made with other settings before.
+        UsageError: an evaluator is unknown, or a row was made with other settings before.
         CommandFailed: a training or an evaluation failed; what is finished stays.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    _check_evaluators(comparison)
+    make_writable(out)
     data = data or comparison.data
     runs = trainings(comparison, out)
-    results = []
+    results: list[RowResult] = []
     for number, (name, (folder, settings)) in enumerate(runs.items(), start=1):
         print(f"[{number}/{len(runs)}] {name}", flush=True)
         training = _training({**settings, **extra}, data, folder)
-        run = _train_row(training, folder)
+        uses = {row.name: row.run for row in results if row.name in references(comparison, name)}
+        run = _train_row(training, folder, uses)
         commands = [shlex.join(training)]
         found = {}
         for evaluator, own in evaluations(comparison, name).items() if name in comparison.rows else ():
             evaluation = ["ssl-eval", evaluator, str(folder), *_items(own)]
             commands.append(shlex.join(evaluation))
-            found[evaluator] = _once(evaluation, out / f"{name}.{evaluator}.json")
+            found[evaluator] = _evaluate(evaluation, out / f"{name}.{evaluator}.json", run)
         results.append(RowResult(name, tuple(commands), run, found))
     return results
 
@@ -79,33 +82,51 @@ def _training(settings: Mapping[str, str], data: str | None, folder: Path) -> li
     return ["ssl-train", *_items(settings), *images, "--out", str(folder)]
 
 
-def _train_row(command: list[str], folder: Path) -> Mapping[str, Any]:
-    """Trains, or goes on training, and returns what the run came to."""
+def _check_evaluators(comparison: Comparison) -> None:
+    """Finds every evaluator before the first row has been trained in vain."""
+    registry = Registry.load()
+    for name in dict.fromkeys(key for row in comparison.rows for key in evaluations(comparison, row)):
+        registry.find(name, "evaluator")
+
+
+def _train_row(command: list[str], folder: Path, uses: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Trains, or goes on training, and returns what the run came to.
+
+    Args:
+        uses: name of an earlier run that this one reads -> what that one came to.
+    """
     file = folder.with_name(f"{folder.name}.train.json")
     known = _read(file)
     if known is not None and known["command"] != shlex.join(command):
         raise UsageError(
             f"{folder}: made by another command ({known['command']}); delete it and {file.name}, or give another --out"
         )
+    if known is not None and known.get("uses", uses) != uses:
+        raise UsageError(
+            f"{folder}: made with another run of {' or '.join(uses)}; delete it and {file.name}, or give another --out"
+        )
     if known is not None and "result" in known:
         return known["result"]
     started = folder.is_dir() and known is not None
+    made = {"command": shlex.join(command), "uses": uses}
     if not started:
-        _write(file, {"command": shlex.join(command)})
+        write_json(file, made)
     result = _run(["ssl-train", "--resume", str(folder)] if started else command)
     if "metrics" not in result:
         # It had finished before this could be written down.
         result = {"metrics": _last_metrics(folder), **result}
-    _write(file, {"command": shlex.join(command), "result": result})
+    write_json(file, {**made, "result": result})
     return result
 
 
-def _once(command: list[str], file: Path) -> Mapping[str, Any]:
+def _evaluate(command: list[str], file: Path, run: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Evaluates a run, unless this very run was evaluated by the same command before."""
+    made = {"command": shlex.join(command), "run": run}
     known = _read(file)
-    if known is not None and known["command"] == shlex.join(command):
+    if known is not None and all(known.get(key) == value for key, value in made.items()):
         return known["result"]
     result = _run(command)
-    _write(file, {"command": shlex.join(command), "result": result})
+    write_json(file, {**made, "result": result})
     return result
 
 
@@ -116,15 +137,23 @@ def _run(command: Sequence[str]) -> Mapping[str, Any]:
     process = subprocess.Popen(
         [str(Path(sys.executable).with_name(program)), *arguments, "--json"], stdout=subprocess.PIPE, text=True
     )
+    former = signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # what a scheduler sends to us alone
+    try:
+        text = _wait(process)
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    code = process.returncode if process.returncode >= 0 else 128 - process.returncode  # a shell's code of a signal
+    if code:
+        raise CommandFailed(f"{shlex.join(command)} ended with exit code {code}; started again, this goes on", code)
+    return json.loads(text)
+
+
+def _wait(process: subprocess.Popen[str]) -> str:
     while True:
         try:
-            text, _ = process.communicate()
-            break
+            return process.communicate()[0]
         except KeyboardInterrupt:
             pass  # the command has got it too: it saves, and ends by itself
-    if process.returncode:
-        raise CommandFailed(f"{shlex.join(command)} ended with exit code {process.returncode}", process.returncode)
-    return json.loads(text)
 
 
 def _items(settings: Mapping[str, str]) -> list[str]:
@@ -137,10 +166,22 @@ def _last_metrics(folder: Path) -> dict[str, float]:
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    return json.loads(file.read_text()) if file.is_file() else None
+    if not file.is_file():
+        return None
+    try:
+        values = json.loads(file.read_text())
+        return {"command": values["command"], **values}
+    except (ValueError, TypeError, KeyError):
+        raise UsageError(f"{file}: damaged; delete it, and it is made again") from None
 
 
-def _write(file: Path, values: Mapping[str, Any]) -> None:
+def write_json(file: Path, values: Mapping[str, Any]) -> None:
+    """Writes JSON in one go, so that a reader sees the old file or the new one."""
+    write_text(file, json.dumps(values, indent=2) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Writes text as `write_json` does."""
     partial = file.with_name(f".tmp-{file.name}")
-    partial.write_text(json.dumps(values, indent=2) + "\n")
+    partial.write_text(text)
     partial.replace(file)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_benchmarks.compare import run_comparison
+from ssl_benchmarks.compare import run_comparison, write_json, write_text
 from ssl_benchmarks.compare_table import as_markdown, as_values, table
 from ssl_benchmarks.comparison import included_comparisons, read_comparison
 from ssl_core.api import Parser
@@ -24,9 +23,9 @@ def compare_command(arguments: Sequence[str]) -> Mapping[str, Any]:
     comparison = read_comparison(flags.comparison)
     out = flags.out or Path("runs") / f"compare-{Path(flags.comparison).stem}"
     rows = run_comparison(comparison, flags.data, out, settings)
-    (out / "table.md").write_text(as_markdown(comparison.title, rows))
+    write_text(out / "table.md", as_markdown(comparison.title, rows))
     values = as_values(comparison.title, rows)
-    (out / "table.json").write_text(json.dumps(values, indent=2) + "\n")
+    write_json(out / "table.json", values)
     _show(comparison.title, *table(rows))
     print(f"written: {out}/table.md, table.json")
     return values
@@ -62,6 +61,7 @@ def _help_text(parser: Parser) -> str:
         "",
         "Trains and evaluates the rows of a comparison, each by ssl-train and ssl-eval, and writes a table with the",
         "commands. COMPARISON is a YAML file or one of: " + ", ".join(included_comparisons()) + ".",
+        "It has a title, rows (name -> settings, evaluate), and settings and evaluate for all of them.",
         "part.key=value goes to the training of every row.",
         "",
         "flags:",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from ssl_core.api import ConfigError, Options, UsageError
 
@@ -36,7 +36,7 @@ class Comparison(Options):
     """Name -> settings of a run that the rows need first, a tokenizer say. It is not evaluated."""
     settings: Mapping[str, Any] = {}
     """Of every row, `slot: name` and `part.key: value`."""
-    rows: Mapping[str, Row]
+    rows: Mapping[str, Row] = Field(min_length=1)
     """Name -> row, in the order in which they are run. `${name}` is the folder of a prepared run or an earlier row."""
     evaluate: Mapping[str, Mapping[str, Any]] = {}
     """Evaluator -> its settings."""
@@ -47,7 +47,7 @@ def read_comparison(what: str) -> Comparison:
 
     Raises:
         UsageError: neither a file nor a name.
-        ConfigError: a wrong file.
+        ConfigError: a file that is no comparison, or a wrong one.
     """
     path = Path(what)
     if not path.is_file():
@@ -57,12 +57,14 @@ def read_comparison(what: str) -> Comparison:
         path = Path(str(files("ssl_benchmarks") / "comparisons" / f"{what}.yaml"))
     try:
         values = yaml.safe_load(path.read_text())
+        if not isinstance(values, dict):
+            raise ConfigError([f"{path}: not a comparison; it needs at least 'title' and 'rows'"])
         comparison = Comparison.model_validate(values)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: no YAML: {' '.join(str(error).split())}"]) from None
     except ValidationError as error:
-        lines = [f"{path}: {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-        raise ConfigError(lines) from None
+        lines = [": ".join(filter(None, (str(path), _place(item["loc"]), item["msg"]))) for item in error.errors()]
+        raise ConfigError(lines, hint="what a comparison holds: ssl-bench compare --help") from None
     _check_references(comparison, path)
     return comparison
 
@@ -98,22 +100,37 @@ def evaluations(comparison: Comparison, name: str) -> dict[str, dict[str, str]]:
     }
 
 
+def references(comparison: Comparison, name: str) -> list[str]:
+    """Returns the names of the runs that a prepared run or a row refers to."""
+    if name in comparison.prepare:
+        return _references(comparison.prepare[name])
+    return _references({**comparison.settings, **comparison.rows[name].settings})
+
+
+def _references(settings: Mapping[str, Any]) -> list[str]:
+    return [used for value in settings.values() for used in _REFERENCE.findall(str(value))]
+
+
 def _check_references(comparison: Comparison, path: Path) -> None:
-    problems = []
+    both = comparison.prepare.keys() & comparison.rows.keys()
+    problems = [f"{path}: {name}: a prepared run and a row, in one folder; rename one" for name in sorted(both)]
     before: list[str] = []
-    runs = {**comparison.prepare, **{name: row.settings for name, row in comparison.rows.items()}}
-    for name, settings in runs.items():
+    for name in (*comparison.prepare, *comparison.rows):
         if not re.fullmatch(r"[\w.+-]+", name):
             problems.append(f"{path}: {name}: a row's name is a folder; use letters, digits and - _ . +")
-        for value in settings.values():
-            problems += [
-                f"{path}: {name}: ${{{used}}} is no earlier run; those are {', '.join(before) or 'none'}"
-                for used in _REFERENCE.findall(str(value))
-                if used not in before
-            ]
+        problems += [
+            f"{path}: {name}: ${{{used}}} is no earlier run; those are {', '.join(before) or 'none'}"
+            for used in references(comparison, name)
+            if used not in before
+        ]
         before.append(name)
     if problems:
         raise ConfigError(problems)
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """Returns where in the file something is wrong, "rows.blocks.settings"."""
+    return ".".join(str(part) for part in location if part != "[key]")
 
 
 def _text(value: Any) -> str:

@@ -10,6 +10,7 @@ import pytest
 from ssl_benchmarks import bench_tokenizer
 from ssl_benchmarks.bench_cli import main
 from ssl_benchmarks.timing import row, time_ratio
+from ssl_core.api import Registry, validate_options
 
 
 def test_a_ratio_is_that_of_the_times():
@@ -42,3 +43,25 @@ def test_the_tokenizers_share_of_a_step_is_printed(monkeypatch, capsys):
     found = json.loads(capsys.readouterr().out)["rows"]
     assert [line["name"] for line in found] == ["step with tokenizer kmeans"]
     assert {"baseline", "ratio", "spread", "goal", "met", "share_of_step"} <= found[0].keys()
+
+
+def test_every_tokenizer_of_the_benchmark_can_be_built():
+    for name, options in bench_tokenizer._TOKENIZERS.items():
+        component = Registry.load().find(f"tokenizers:{name.split(' ')[0]}", "tokenizer").component
+        validate_options(component.options, options)
+
+
+@pytest.mark.parametrize("command", ["tokenizer", "knn", "features"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--repeats", "0"], "--repeats: '0' given; give a whole number, 1 or more"),
+        (["--image-size", "-32"], "a whole number, 1 or more"),
+        (["seed=1"], "seed: ssl-bench"),
+    ],
+)
+def test_wrong_arguments_are_answered_in_a_line(command, arguments, message, capsys):
+    if command == "knn" and "--image-size" in arguments:
+        arguments = ["--bank", "-32"]
+    assert main([command, *arguments]) == 2
+    assert message in capsys.readouterr().err

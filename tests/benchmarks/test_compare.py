@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 
 import pytest
 import yaml
@@ -33,6 +35,7 @@ class Commands:
     def __init__(self):
         self.seen = []
         self.fails_at = None
+        self.seconds = 90.0
 
     def __call__(self, command):
         self.seen.append(list(command))
@@ -45,7 +48,7 @@ class Commands:
                 "protocol": {"headline": "knn_5"},
                 "baselines": {"random_init": {"knn_5": 20.0, "knn_5_ci": [19.0, 21.0]}, "majority": 10.0},
             }
-        return {"seconds": 90.0, "images_seen": 6400, "metrics": {"loss": 1.0}}
+        return {"seconds": self.seconds, "images_seen": 6400, "metrics": {"loss": 1.0}}
 
 
 @pytest.fixture
@@ -106,9 +109,73 @@ def test_a_row_of_other_settings_is_not_taken_for_this_one(spec, tmp_path, comma
     assert "made by another command" in capsys.readouterr().err
 
 
+def test_a_row_that_was_trained_again_is_evaluated_again(spec, tmp_path, commands):
+    out = tmp_path / "out"
+    assert main(["compare", str(spec), "--out", str(out)]) == 0
+    (out / "blocks.train.json").unlink()
+    commands.seen.clear()
+    commands.seconds = 91.0
+    assert main(["compare", str(spec), "--out", str(out)]) == 0
+    assert [command[0] for command in commands.seen] == ["ssl-train", "ssl-eval"]
+
+
+def test_a_row_on_an_earlier_run_that_was_trained_again_is_not_taken_for_this_one(spec, tmp_path, commands, capsys):
+    out = tmp_path / "out"
+    assert main(["compare", str(spec), "--out", str(out)]) == 0
+    (out / "codes.train.json").unlink()
+    commands.seconds = 91.0
+    assert main(["compare", str(spec), "--out", str(out)]) == 2
+    assert f"{out / 'blocks'}: made with another run of codes; delete it" in capsys.readouterr().err
+
+
+def test_what_is_kept_of_a_row_and_is_damaged_is_named(spec, tmp_path, commands, capsys):
+    out = tmp_path / "out"
+    assert main(["compare", str(spec), "--out", str(out)]) == 0
+    (out / "blocks.knn.json").write_text("{")
+    assert main(["compare", str(spec), "--out", str(out)]) == 2
+    assert "blocks.knn.json: damaged; delete it" in capsys.readouterr().err
+
+
+def test_an_unknown_evaluator_is_said_before_anything_is_trained(tmp_path, commands, capsys):
+    file = tmp_path / "wrong.yaml"
+    file.write_text(yaml.safe_dump({**SPEC, "evaluate": {"knnn": {}}}))
+    assert main(["compare", str(file), "--out", str(tmp_path / "out")]) == 2
+    assert "knnn" in capsys.readouterr().err
+    assert commands.seen == []
+
+
+def test_a_folder_that_cannot_be_made_is_said_in_a_line(spec, tmp_path, commands, capsys):
+    assert main(["compare", str(spec), "--out", str(spec)]) == 2
+    assert f"--out {spec}: cannot make this folder" in capsys.readouterr().err
+    assert commands.seen == []
+
+
+def test_a_signal_to_us_alone_stops_the_command_that_runs(tmp_path, monkeypatch):
+    """SIGTERM is passed on, and what the command ended with is what we end with."""
+    program = tmp_path / "ssl-train"
+    program.write_text(
+        f"#!{sys.executable}\n"
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))\n"
+        "os.kill(os.getppid(), signal.SIGTERM)\n"
+        "time.sleep(20)\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(compare.CommandFailed, match="exit code 75") as failed:
+        compare._run(["ssl-train"])
+    assert failed.value.exit_code == 75
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"rows": {}}, "rows: Dictionary should have at least 1 item"),
+        ({"rows": {1: {}}}, "rows.1: Input should be a valid string"),
+        ({"rows": {"codes": {}}}, "codes: a prepared run and a row, in one folder; rename one"),
+        ({"settings": {"tokenizer.checkpoint": "${nothing}"}}, "${nothing} is no earlier run"),
         ({"rows": {"a/b": {}}}, "a row's name is a folder"),
         ({"rows": {"a": {"settings": {"tokenizer.checkpoint": "${nothing}"}}}}, "is no earlier run"),
         ({"row": {}}, "row: Extra inputs are not permitted"),
@@ -120,6 +187,16 @@ def test_a_wrong_file_is_refused_in_a_line(change, message, tmp_path, capsys):
     file.write_text(yaml.safe_dump({**SPEC, **change}))
     assert main(["compare", str(file), "--out", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "- a list", "words", "\x80"])
+def test_a_file_that_is_no_comparison_is_refused_in_a_line(text, tmp_path, capsys):
+    file = tmp_path / "wrong.yaml"
+    file.write_text(text, encoding="latin-1")
+    assert main(["compare", str(file), "--out", str(tmp_path / "out")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(f"error: {file}: no")
 
 
 def test_an_unknown_comparison_names_those_there_are(capsys):
