@@ -62,11 +62,7 @@ def open_targets(
     made_for = _made_for(config, method, images, target)
     description = folder / "targets.json"
     if processes.first and not description.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        rows.create()
-        partial = description.with_name(f".tmp-{description.name}")
-        partial.write_text(json.dumps({"format": _FORMAT, "made_for": made_for}, indent=2) + "\n")
-        partial.replace(description)
+        _make(rows, description, made_for)
     processes.barrier()
     _check(description, made_for)
     return TargetKeeper(rows, config.data.fixed_views)
@@ -156,6 +152,21 @@ def _made_for(config: RunConfig, method: Method, images: ImageSet, target: Token
     return json.loads(json.dumps(values))  # tuples become lists, as in the file
 
 
+def _make(rows: TargetRows, description: Path, made_for: Mapping[str, Any]) -> None:
+    """Makes the folder, the empty rows, and last the description of what they are for."""
+    try:
+        description.parent.mkdir(parents=True, exist_ok=True)
+        rows.create()
+        partial = description.with_name(f".tmp-{description.name}")
+        partial.write_text(json.dumps({"format": _FORMAT, "made_for": made_for}, indent=2) + "\n")
+        partial.replace(description)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise DataError(
+            f"{description.parent}: cannot keep targets there ({error.strerror}); "
+            "name another folder with data.cache_dir"
+        ) from None
+
+
 def _check(description: Path, made_for: Mapping[str, Any]) -> None:
     folder = description.parent
     try:
@@ -167,9 +178,9 @@ def _check(description: Path, made_for: Mapping[str, Any]) -> None:
         ) from None
     except (ValueError, OSError) as error:
         raise DataError(f"{description}: cannot be read ({error}); delete {folder}") from None
-    if not isinstance(values, dict) or values.get("format") != _FORMAT:
+    found = values.get("made_for") if isinstance(values, dict) and values.get("format") == _FORMAT else None
+    if not isinstance(found, dict):
         raise DataError(f"{description}: not the description of kept targets; name another folder with data.cache_dir")
-    found = values.get("made_for", {})
     other = [name for name, value in made_for.items() if found.get(name) != value]
     if other:
         raise DataError(

@@ -129,6 +129,16 @@ def test_a_folder_that_holds_something_else(tmp_path):
     (tmp_path / "targets.json").write_text("{")
     with pytest.raises(DataError, match=r"targets\.json: cannot be read"):
         run(tmp_path / "two", data__cache_dir=str(tmp_path), train__steps=1)
+    (tmp_path / "targets.json").write_text('{"format": "ssl-targets-1", "made_for": [1]}')
+    with pytest.raises(DataError, match="not the description of kept targets; name another folder"):
+        run(tmp_path / "three", data__cache_dir=str(tmp_path), train__steps=1)
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_folder_that_cannot_be_made(place, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"cannot keep targets there \(.*\); name another folder with data\.cache_dir"):
+        run(tmp_path / "run", data__cache_dir=str(tmp_path / place), train__steps=1)
 
 
 def test_only_codes_are_kept(tmp_path):

@@ -146,7 +146,7 @@ def other_size(folder):
     ("make", "expected"),
     [
         (kmeans_export, "holds tokenizers:kmeans, not OpenAI's dVAE"),
-        (dvae_export, "'architecture' does not belong to them"),
+        (dvae_export, "holds tokenizers:dvae, not OpenAI's dVAE"),
         (cut_off, "not a checkpoint of ours, or damaged"),
         (other_size, "no weights of OpenAI's dVAE: .*Missing key"),
         (lambda folder: folder, "no export/tokenizer.safetensors in it"),
