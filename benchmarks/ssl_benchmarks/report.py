@@ -82,7 +82,7 @@ def store(result: Mapping[str, Any], out: Path, report: Path) -> Path:
     partial.replace(file)
     files = [markdown(str(name)) for name in result.get("files", ())]
     shown = {**result, "data": markdown(result["data"]), "files": files}
-    with report.open("a") as stream:
+    with report.open("a", encoding="utf-8") as stream:
         if not stream.tell():
             stream.write("# Report\n\n")
         stream.write(f"- {time.strftime('%Y-%m-%d %H:%M')} {summary_line(shown)} ({file.relative_to(report.parent)})\n")

@@ -102,8 +102,19 @@ class CifarSource(DataSource):
             if all((folder / name).is_file() for name in names):
                 return [(folder / name).read_bytes() for name in names]
         file = fetch(archive.url, self._home / Path(archive.url).name, archive.md5)
-        with tarfile.open(file, "r:gz") as tar:
-            return [tar.extractfile(f"{archive.folder}/{name}").read() for name in names]
+        try:
+            with tarfile.open(file, "r:gz") as tar:
+                return [_content(tar, f"{archive.folder}/{name}") for name in names]
+        except (tarfile.TarError, OSError, EOFError, KeyError) as error:
+            raise DataError(f"{archive.name}: {file} cannot be read: {error}") from None
+
+
+def _content(tar: tarfile.TarFile, name: str) -> bytes:
+    member = tar.getmember(name)
+    if not member.isfile():  # a link or a device
+        raise tarfile.TarError(f"{name} is not a file")
+    stream = tar.extractfile(member)
+    return b"" if stream is None else stream.read()
 
 
 class Cifar10Source(CifarSource):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -24,6 +25,9 @@ def run_command(function: Callable[[], Mapping[str, Any] | None], json_output: b
             on stdout; everything else that the function prints goes to stderr.
     """
     stdout = sys.stdout
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # where a terminal's encoding lacks a letter, print its number
+            stream.reconfigure(errors="backslashreplace")
     try:
         with contextlib.redirect_stdout(sys.stderr) if json_output else contextlib.nullcontext():
             result = function()
