@@ -59,6 +59,16 @@ def run(method: DvaeTraining, data: Batch, steps: int, lr: float = 5e-3) -> list
     return losses
 
 
+@pytest.mark.parametrize("logits", ["distance", "linear"])
+def test_decoding_is_painting_with_one_code_a_cell(logits):
+    part = tokenizer(logits=logits)
+    ids = torch.randint(part.vocab_size, (3, 4, 4), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        location, _ = part.paint(torch.nn.functional.one_hot(ids, part.vocab_size).float())
+    assert torch.equal(part.decode(ids), to_pixels(location).clamp(0, 1))
+    assert not part.decode(ids).requires_grad
+
+
 @pytest.mark.parametrize("downsample", [2, 4, 8, 16])
 @pytest.mark.parametrize("stem", [1, 2, None])
 @pytest.mark.parametrize("logits", ["distance", "linear"])

@@ -134,7 +134,10 @@ class DvaeTokenizer(Tokenizer):
     def decode(self, ids: Tensor) -> Tensor:
         """Returns (B, C, h * downsample, w * downsample) float32 in [0, 1]."""
         with torch.no_grad():
-            location, _ = self.paint(F.one_hot(ids, self.vocab_size).float())
+            if self.has_codebook:
+                location, _ = self._paint_codes(self.codebook[ids])  # one-hot rows of V would be gigabytes
+            else:
+                location, _ = self.paint(F.one_hot(ids, self.vocab_size).float())
             return to_pixels(location).clamp(0, 1)
 
     def features(self, pixels: Tensor) -> Tensor:
@@ -170,7 +173,13 @@ class DvaeTokenizer(Tokenizer):
         if not self.has_codebook:
             return self._decode(mixture.permute(0, 3, 1, 2))
         with torch.autocast(mixture.device.type, enabled=False):
-            codes = (mixture @ self.codebook).permute(0, 3, 1, 2)  # (B, D, h, w)
+            codes = mixture @ self.codebook  # (B, h, w, D)
+        return self._paint_codes(codes)
+
+    def _paint_codes(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Decodes (B, h, w, D) float32, the networks correcting what the codes' cells look like by themselves."""
+        codes = codes.permute(0, 3, 1, 2)  # (B, D, h, w)
+        with torch.autocast(codes.device.type, enabled=False):
             cells = map_pixels(self.synthesis(codes)).clamp(_OVERSHOOT, 1 - _OVERSHOOT)  # (B, C, H, W)
         location, log_scale = self._decode(codes)
         return torch.logit(cells) + location, log_scale
