@@ -29,6 +29,7 @@ from ssl_core.runner.reporter import Reporter
 from ssl_core.runner.run_folder import RunFolder
 from ssl_core.runner.session import Session
 from ssl_core.runner.stage_runs import StageRuns
+from ssl_core.runner.stopping import Stopped, StopRequest
 
 
 def train(
@@ -127,7 +128,8 @@ def run(
     if not dry_run:
         folder = _new_folder(config, out, overwrite, processes)
     options = {"hooks": hooks, "init_from": init_from, "fresh": True}
-    return _run(config, registry, source, folder, reporter, processes, **options)
+    with StopRequest() as stop:
+        return _run(config, registry, source, folder, reporter, processes, stop, **options)
 
 
 def resume(
@@ -161,16 +163,22 @@ def resume(
         evaluate = f". Evaluate it: ssl-eval knn {path}" if (folder.export / "backbone.safetensors").is_file() else ""
         reporter.say(f"{path}: finished already, at step {status['step']}{evaluate}")
         return {"out": str(path), "step": status["step"], "finished_before": True}
-    if processes.first:
-        reporter.log_to(folder.log)
-    run_config = _resumed_config(folder, registry, settings or {}, config, force, reporter)
-    source = build_source(run_config.parts["dataset"], run_config.data)
-    newest, passed = checkpoint.newest(folder.checkpoints)
-    for line in passed:
-        reporter.warn(f"passed over: {line}")
-    if newest is None:
-        reporter.say("no checkpoint yet: starting from the beginning")
-    return _run(run_config, registry, source, folder, reporter, processes, hooks=hooks, resume_from=newest)
+    with StopRequest() as stop:
+        try:
+            if processes.first:
+                reporter.log_to(folder.log)
+            run_config = _resumed_config(folder, registry, settings or {}, config, force, reporter)
+            source = build_source(run_config.parts["dataset"], run_config.data)
+            newest, passed = checkpoint.newest(folder.checkpoints)
+            for line in passed:
+                reporter.warn(f"passed over: {line}")
+            if newest is None:
+                reporter.say("no checkpoint yet: starting from the beginning")
+            return _run(
+                run_config, registry, source, folder, reporter, processes, stop, hooks=hooks, resume_from=newest
+            )
+        except Stopped:
+            raise stop.interrupted(path) from None
 
 
 def _resumed_config(
@@ -207,6 +215,7 @@ def _run(
     folder: RunFolder | None,
     reporter: Reporter,
     processes: Processes,
+    stop: StopRequest,
     *,
     hooks: Sequence[TrainingHook] = (),
     resume_from: Path | None = None,
@@ -231,7 +240,7 @@ def _run(
 
     def run_stage(config: RunConfig, stage: RunFolder, reporter: Reporter, resume_from: Path | None) -> Any:
         options = {"resume_from": resume_from, "stage": True, "serves": serves or folder}
-        return _run(config, registry, source, stage, reporter, processes, **options)
+        return _run(config, registry, source, stage, reporter, processes, stop, **options)
 
     session = Session(
         config=config,
@@ -247,6 +256,7 @@ def _run(
         stage=stage,
         resume_path=None if folder is None else (serves or folder).path,
         rate_cut=None if folder is None else folder.read_rate_cut(),
+        stop=stop,
     )
 
     def record(error: BaseException) -> None:
@@ -259,7 +269,10 @@ def _run(
 
     try:
         with nullcontext() if stage else processes.watched(record):
-            result = run_with_recovery(session)
+            try:
+                result = run_with_recovery(session)
+            except Stopped:
+                raise stop.interrupted(session.resume_path) from None
     except BaseException as error:
         record(error)
         if folder is not None and processes.speaks_for(error):

@@ -14,6 +14,9 @@ from ssl_core.errors import CheckpointError, UsageError
 from ssl_core.runner.disk import append_whole, dispensable
 from ssl_core.runner.schedule import RateCut
 
+EVALUATION_LEFT = "evaluation_left"
+"""Marks in metrics.jsonl that a signal came in the middle of an evaluation, which was given up."""
+
 
 class RunFolder:
     """Paths and small writes of a run. Only the first process may write.
@@ -118,6 +121,11 @@ class RunFolder:
     def read_environment(self) -> dict[str, Any]:
         """Returns env.json, or {} where there is none."""
         return _read_json(self.environment)
+
+    def evaluation_left(self, step: int) -> bool:
+        """Returns whether the run was stopped in the evaluation after update `step`, and has not gone on since."""
+        events = [line for line in self.read_metrics() if line.get("event") in (EVALUATION_LEFT, "resume")]
+        return bool(events) and (events[-1]["event"], events[-1]["step"]) == (EVALUATION_LEFT, step)
 
     def read_rate_cut(self) -> RateCut | None:
         """Returns the learning rate since the run went back to a checkpoint; None where it did not."""

@@ -36,6 +36,7 @@ class RunState:
         grad_norm: of the last update, before clipping; 0-d on the device.
         skipped: whether the last update was left out, since that was not finite; 0-d bool on the device.
         skips: how many there were.
+        evaluation_left: whether a signal ended the evaluation that follows the step that was restored.
     """
 
     method: Method
@@ -53,6 +54,7 @@ class RunState:
     grad_norm: torch.Tensor | None = None
     skipped: torch.Tensor | None = None
     skips: Skips = field(default_factory=Skips)
+    evaluation_left: bool = False
 
     @property
     def progress(self) -> Progress:

@@ -41,6 +41,7 @@ from ssl_core.runner.first_stage import FirstStage, prepare_target, scratch_fold
 from ssl_core.runner.header import header_lines
 from ssl_core.runner.hooks import BadImagesHook, CheckpointHook, LogHook, PictureHook
 from ssl_core.runner.initial_weights import load_initial_weights
+from ssl_core.runner.interruptible import Interruptible
 from ssl_core.runner.lengths import checkpoint_interval, picture_interval, total_steps
 from ssl_core.runner.micro_batch import BatchPlan, plan_batch
 from ssl_core.runner.monitoring import GuardedMonitor, build_monitor
@@ -49,12 +50,12 @@ from ssl_core.runner.own_hooks import Records, run_view
 from ssl_core.runner.parts import build_method, build_transform
 from ssl_core.runner.processes import Processes, distribute
 from ssl_core.runner.reporter import Reporter, duration
-from ssl_core.runner.run_folder import RunFolder
+from ssl_core.runner.run_folder import EVALUATION_LEFT, RunFolder
 from ssl_core.runner.run_state import RunState
 from ssl_core.runner.saving import CheckpointWriter
 from ssl_core.runner.schedule import RateCut, Schedule
 from ssl_core.runner.skips import NotFinite, SkipWatch
-from ssl_core.runner.stopping import StopRequest
+from ssl_core.runner.stopping import Stopped, StopRequest
 from ssl_core.runner.target_cache import TargetKeeper, kept_target, open_targets
 
 
@@ -75,6 +76,7 @@ class Session:
         stage: whether it is the first stage of another run, which then has the last word.
         resume_path: what a person passes to `--resume`; another run's folder when this is its first stage.
         rate_cut: where the run has gone back once, the learning rate since then.
+        stop: hears the signals.
     """
 
     config: RunConfig
@@ -90,6 +92,7 @@ class Session:
     stage: bool = False
     resume_path: Path | None = None
     rate_cut: RateCut | None = None
+    stop: StopRequest = field(default_factory=StopRequest)
     started: float = field(default_factory=time.perf_counter)
 
     def run(self) -> dict[str, Any]:
@@ -176,6 +179,8 @@ class Session:
             if self.rate_cut is not None and self.rate_cut.step == state.step:
                 state.skips.in_a_row = 0
             self.reporter.say(f"resume    from {self.resume_from}: step {state.step} of {steps}")
+            if self.folder is not None:
+                state.evaluation_left = self.folder.evaluation_left(state.step)
             if self.folder is not None and self.processes.first:
                 self.folder.append_metrics({"event": "resume", "step": state.step})
         return state
@@ -195,13 +200,15 @@ class Session:
         records = Records(folder, board, self.processes)
         own = state.method.hooks(self._view(state, device, images, records))
         bad = self._bad_images(images, device)
-        watching = [BadImagesHook(bad), *own, *([] if monitor is None else [monitor]), *self.hooks]
+        evaluating = [self._interruptible(hook, state) for hook in [*own, *([] if monitor is None else [monitor])]]
+        watching = [BadImagesHook(bad), *self.hooks, *evaluating]
         log = self._log_hook(state, device, board, watching)
         saver = None if folder is None else self._saver(state, folder)
         hooks = [log, *self._picture_hooks(state, board), *([] if saver is None else [saver]), *watching]
         keeper = self._keeper(state, images)
         batches = _watched(self._loader(state, device, images, transform, plan, order, keeper), bad)
-        with StopRequest() as stop, nullcontext() if saver is None else closing(saver):
+        stop, first_step = self.stop, state.step
+        with stop.patiently(), nullcontext() if saver is None else closing(saver):
             loop = LoopPlan(
                 batches=batches,
                 accumulate=plan.accumulate,
@@ -219,6 +226,12 @@ class Session:
                 folder.settle()
             try:
                 run_engine(state, loop, hooks, self.config.optim.clip_grad, None if folder is None else folder.path)
+            except Stopped:  # an evaluation was given up: the update before it is complete
+                updated = state.step > first_step
+                if folder is not None and (updated or state.evaluation_left):
+                    folder.append_metrics({"event": EVALUATION_LEFT, "step": state.step})
+                if not updated:
+                    raise  # there is nothing to save
             except NotFinite as error:
                 if folder is not None:
                     keep_batch(folder, state, order, plan, images, error.step, self.processes.first)
@@ -235,6 +248,10 @@ class Session:
             saved = saver is None or saver.finish()
         metrics = {**log.last, **records.last}
         return self._finish(state, metrics, bad, plan, None if monitor is None else monitor.desk.verdict, saved)
+
+    def _interruptible(self, hook: TrainingHook, state: RunState) -> TrainingHook:
+        """Lets a signal end a long evaluation, unless other processes would then wait for this one."""
+        return hook if self.processes.world_size > 1 else Interruptible(hook, self.stop, state.evaluation_left)
 
     def _skip_watch(self, state: RunState) -> SkipWatch:
         writes = self.folder is not None and self.processes.first
