@@ -12,6 +12,7 @@ from ssl_benchmarks.help import help_text
 from ssl_benchmarks.protocols import SharedOptions, choose_protocol
 from ssl_core.api import (
     CheckpointError,
+    Component,
     Options,
     Parser,
     Registry,
@@ -67,6 +68,7 @@ def eval_command(arguments: Sequence[str]) -> Mapping[str, Any]:
 
     from ssl_benchmarks.report import show, store
 
+    _check_backbone_options(match.component, backbone_options)
     started = time.monotonic()
     backbone = _load(words[1], registry, shared.image_size, backbone_options)
     result = _evaluate(match.component.load(), options, registry, backbone, flags.data, data_settings, folder)
@@ -102,6 +104,13 @@ def _sorted(
     names = SharedOptions.model_fields.keys() - options.model_fields.keys()
     shared = validate_options(SharedOptions, {key: value for key, value in rest.items() if key in names})
     return data, backbone, shared, {key: value for key, value in rest.items() if key not in names}
+
+
+def _check_backbone_options(evaluator: Component, given: Mapping[str, str]) -> None:
+    """Refuses options of the backbone that the evaluator sets by itself."""
+    for name in sorted(given.keys() & evaluator.load().sets_in_backbone):
+        instead = f"; write {name}=VALUE" if name in evaluator.options.model_fields else ""
+        raise UsageError(f"{_BACKBONE}{name}: {evaluator.name} sets this by itself, so yours would be lost{instead}")
 
 
 def _load(what: str, registry: Registry, image_size: int | None, options: Mapping[str, str]) -> Any:

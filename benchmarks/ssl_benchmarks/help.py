@@ -31,6 +31,7 @@ def help_text(parser: Parser, registry: Registry, evaluator: Component | None) -
     else:
         lines += [f"{name}: {evaluator.summary}", *(f"  {reference}" for reference in evaluator.references), ""]
         lines += ["options:", *format_rows(_rows(evaluator), _WIDTH)]
+        lines += ["  (lists are written with commas, as in k=10,20)"]
         lines += ["  backbone.OPTION=VALUE   rebuilds the backbone with another option, as backbone.heads=6"]
         lines += ["  dataset.OPTION=VALUE    sets an option of the data set"]
         if evaluator.recipes:

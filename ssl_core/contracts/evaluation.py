@@ -43,6 +43,10 @@ class BackboneSpec:
 class Evaluator(ABC):
     """Built as `Evaluator(options, context)`."""
 
+    sets_in_backbone: frozenset[str] = frozenset()
+    """Options of the backbone that the evaluation sets by itself: a user's `backbone.OPTION`, which would be lost, is
+    refused."""
+
     @abstractmethod
     def run(self, backbone: Backbone, data: DataSource, out: Path | None) -> dict[str, Any]:
         """Evaluates and returns JSON-ready values: `evaluator`, `protocol`, `metrics`, `baselines`.

@@ -169,6 +169,14 @@ def test_two_options_that_say_the_same_are_refused(run, capsys, pair):
     assert f"{' and '.join(pair)}: give only one of them" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("name", "instead"), [("drop_path", "; write drop_path=VALUE"), ("pool", "would be lost\n")])
+def test_a_backbone_option_that_would_be_lost_is_refused(run, capsys, name, instead):
+    assert main(["finetune", str(run), f"backbone.{name}=cls"]) == 2
+    error = capsys.readouterr().err
+    assert f"backbone.{name}: finetune sets this by itself" in error
+    assert instead in error
+
+
 def test_nothing_is_kept_where_nothing_is_asked_for(pretrained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = FinetuneOptions(device="cpu", precision="fp32", steps=1, batch_size=20)

@@ -38,6 +38,7 @@ _RECIPES = {"auto": "auto", "beit": "none", "mae": "mae", "small": "small"}
 _LARGE = {"beit": "large", "mae": "mae-large"}
 """The same for large backbones."""
 _LARGE_DEPTH = 24
+_BACKBONE = "backbone."
 
 
 class FinetuneEvaluator(Evaluator):
@@ -46,6 +47,8 @@ class FinetuneEvaluator(Evaluator):
     It is a run like any other, in a folder of its own beside the result. An evaluation that was killed goes on
     where it was when the same command is given again.
     """
+
+    sets_in_backbone = frozenset(name.removeprefix(_BACKBONE) for name in PRESET if name.startswith(_BACKBONE))
 
     def __init__(self, options: FinetuneOptions, context: BuildContext):
         self._options = options
@@ -109,7 +112,9 @@ class FinetuneEvaluator(Evaluator):
         return {
             **{f"dataset.{name}": value for name, value in data.options.items()},
             # What fine-tuning changes in a backbone (drop path, say) is the recipe's and not the checkpoint's.
-            **{f"backbone.{name}": value for name, value in spec.options.items() if f"backbone.{name}" not in PRESET},
+            **{
+                f"{_BACKBONE}{name}": value for name, value in spec.options.items() if name not in self.sets_in_backbone
+            },
             "dataset": data.component,
             "recipe": recipes[options.recipe],
             "data.image_size": spec.image_size,
