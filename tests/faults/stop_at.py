@@ -42,6 +42,9 @@ class Seen(TrainingHook):
         self.steps: dict[int, list[int]] = {}
         self._open: int | None = None
 
+    def before_run(self, method, progress, out) -> None:
+        self._open = None
+
     def before_step(self, batch, progress) -> None:
         if self._open != progress.step:
             self.steps[progress.step] = []
