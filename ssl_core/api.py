@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from ssl_core.progress import progress
     from ssl_core.reduce import mean_over_processes, sum_over_processes
     from ssl_core.runner.device import Device, choose_device
+    from ssl_core.runner.processes import Processes
     from ssl_core.training import open_source, resume, train
 
 _LAZY = {
@@ -119,6 +120,7 @@ _LAZY = {
     "PLAIN_VIT_KEYS": "ssl_core.plain_vit",
     "ParamGroup": "ssl_core.contracts.method",
     "Parser": "ssl_core.cli.arguments",
+    "Processes": "ssl_core.runner.processes",
     "Progress": "ssl_core.contracts.method",
     "Registry": "ssl_core.plugins.registry",
     "RunAccess": "ssl_core.contracts.hooks",

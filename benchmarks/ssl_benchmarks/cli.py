@@ -67,11 +67,20 @@ def eval_command(arguments: Sequence[str]) -> Mapping[str, Any]:
     from rich.console import Console
 
     from ssl_benchmarks.report import show, store
+    from ssl_core.api import Processes
 
     _check_backbone_options(match.component, backbone_options)
     started = time.monotonic()
-    backbone = _load(words[1], registry, shared.image_size, backbone_options)
-    result = _evaluate(match.component.load(), options, registry, backbone, flags.data, data_settings, folder)
+    evaluator, processes = match.component.load(), Processes.of_environment()
+    if not evaluator.shares_work:
+        if not processes.first:
+            return {}
+        processes = Processes()
+    with processes.watched():
+        backbone = _load(words[1], registry, shared.image_size, backbone_options)
+        result = _evaluate(evaluator, options, registry, backbone, flags.data, data_settings, folder)
+    if not processes.first:
+        return {}
     if "protocol" not in match.component.options.model_fields:
         result["protocol"] = {"name": protocol.name, "changed": list(protocol.changed), **result["protocol"]}
     source = backbone.spec.source

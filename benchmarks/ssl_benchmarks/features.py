@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +20,7 @@ from ssl_core.api import (
     Device,
     ImageSet,
     NumericError,
+    Processes,
     center_view,
     progress,
     read_clean,
@@ -28,6 +29,11 @@ from ssl_core.api import (
 
 Embedder = Callable[[Tensor], Tensor]
 """(B, 3, S, S) uint8 on the device to (B, ...) float32."""
+
+_Loaded = tuple[Tensor, Tensor, Tensor, tuple[int, ...]]
+"""What `_collate` returns."""
+
+_ALONE = Processes()
 
 _SMALL_IMAGE = 64
 """Pixels up to which decoding is so cheap that worker processes cost more than they bring."""
@@ -110,6 +116,7 @@ def extract(
     label: str = "features",
     dtype: torch.dtype = torch.float32,
     folder: Path | None = None,
+    processes: Processes = _ALONE,
 ) -> Extracted:
     """Computes every feature of the given images, in their order, in one pass.
 
@@ -125,6 +132,8 @@ def extract(
         label: what the progress says.
         dtype: in which the features are kept.
         folder: where they are kept if they are too large for memory; None = with the system's temporary files.
+        processes: that share the images, if every one of them calls this. The features are the first one's then; the
+            others get the rest.
 
     Raises:
         NumericError: a feature is not finite.
@@ -144,6 +153,7 @@ def extract(
         crop_fraction=crop_fraction,
         batch_size=batch_size,
         workers=workers,
+        processes=processes,
     )
     with progress(label, len(indices)) as advance:
         for batch in batches:
@@ -158,6 +168,7 @@ def extract(
             places.append(batch.indices)
             unreadable += [images.name(index) for index in batch.unreadable]
             advance(len(batch.labels) + len(batch.unreadable))
+    done, broken, labels, places, unreadable = processes.share((done, broken, labels, places, unreadable))
     for name, count in broken.items():
         if count:
             store = ", and keep the features in fp32" if dtype == torch.float16 else ""
@@ -181,15 +192,23 @@ def embedded_batches(
     crop_fraction: float = 1.0,
     batch_size: int | None = None,
     workers: int | None = None,
+    processes: Processes = _ALONE,
 ) -> Iterator[EmbeddedBatch]:
-    """Yields the features of the given images batch by batch, in their order. See `extract` for the arguments."""
+    """Yields the features of the given images batch by batch, in their order. See `extract` for the arguments.
+
+    Of several processes each computes whole batches in turn, so the features are bit by bit those of one process.
+    The first one yields them all, the others none.
+    """
+    processes.connect(torch.device("cpu"))
     at_once = batch_size or default_batch_size(size, device)
+    batches = [range(start, min(start + at_once, len(indices))) for start in range(0, len(indices), at_once)]
+    own = batches[processes.rank :: processes.world_size]
     count = default_workers(images, len(indices)) if workers is None else workers
 
     def load(done: int) -> DataLoader:
         return DataLoader(
-            _CleanViews(images, indices[done * at_once :], size, crop_fraction),
-            batch_size=at_once,
+            _CleanViews(images, indices, size, crop_fraction),
+            batch_sampler=own[done:],
             num_workers=count,
             collate_fn=_collate,
             pin_memory=device.type == "cuda",
@@ -197,12 +216,28 @@ def embedded_batches(
             generator=torch.Generator(),  # else the DataLoader draws a number from the global one
         )
 
-    for pixels, labels, places, unreadable in surviving_batches(load, option="workers"):
+    found = _embed(surviving_batches(load, option="workers"), embedders, device)
+    yield from found if processes.world_size == 1 else _in_turn(found, len(batches), processes)
+
+
+def _embed(
+    loaded: Iterable[_Loaded], embedders: Mapping[str, Embedder], device: torch.device
+) -> Iterator[EmbeddedBatch]:
+    for pixels, labels, places, unreadable in loaded:
         features = {}
         if len(labels):
             pixels = pixels.to(device, non_blocking=True)
             features = {name: embed(pixels) for name, embed in embedders.items()}
         yield EmbeddedBatch(features, labels, places, unreadable)
+
+
+def _in_turn(own: Iterator[EmbeddedBatch], batches: int, processes: Processes) -> Iterator[EmbeddedBatch]:
+    """Yields the batches of all processes, in the first of them."""
+    for _ in range(-(-batches // processes.world_size)):
+        batch = next(own, None)
+        if batch is not None:
+            batch = replace(batch, features={name: table.cpu() for name, table in batch.features.items()})
+        yield from (found for found in processes.bring_to_first(batch) or () if found is not None)
 
 
 def default_batch_size(size: int, device: torch.device) -> int:
@@ -252,7 +287,7 @@ class _CleanViews(Dataset):
         return _View(pixels, self._images.label(index), index)
 
 
-def _collate(views: list[_View]) -> tuple[Tensor, Tensor, Tensor, tuple[int, ...]]:
+def _collate(views: list[_View]) -> _Loaded:
     """Returns pixels (b, 3, S, S), labels (b,) and places (b,) of what can be read, and the places of the rest."""
     good = [view for view in views if view.pixels is not None]
     pixels = [view.pixels for view in good]

@@ -43,6 +43,10 @@ class BackboneSpec:
 class Evaluator(ABC):
     """Built as `Evaluator(options, context)`."""
 
+    shares_work: bool = False
+    """Whether several processes (`Processes.of_environment()`) share its work. Each calls `run` then, and the result of
+    the first one counts. Where it is False, the first process works alone."""
+
     sets_in_backbone: frozenset[str] = frozenset()
     """Options of the backbone that the evaluation sets by itself: a user's `backbone.OPTION`, which would be lost, is
     refused."""

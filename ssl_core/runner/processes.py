@@ -76,10 +76,13 @@ class Processes:
             store = _meet(self.world_size)
             dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.world_size, timeout=_PATIENCE)
 
-    def watched(self, lost: Callable[[PeerError], None]) -> AbstractContextManager[Any]:
+    def watched(self, lost: Callable[[PeerError], None] = lambda error: None) -> AbstractContextManager[Any]:
         """Returns a context in which the failure of one process ends all of them. See `Watch`.
 
         Every process enters it at the same place.
+
+        Args:
+            lost: called with the failure of another one.
         """
         if self.world_size == 1:
             return nullcontext()
@@ -94,6 +97,26 @@ class Processes:
         """Waits until every process is here."""
         if self.world_size > 1:
             dist.barrier()
+
+    def bring_to_first(self, value: Any) -> list[Any] | None:
+        """Collects a value of each process in the first one. Every process must call it.
+
+        Returns:
+            the values in the order of the processes; None on the others than the first.
+        """
+        if self.world_size == 1:
+            return [value]
+        values = [None] * self.world_size if self.first else None
+        dist.gather_object(value, values)
+        return values
+
+    def share(self, value: Any) -> Any:
+        """Returns the first process's value. Every process must call it."""
+        if self.world_size == 1:
+            return value
+        values = [value if self.first else None]
+        dist.broadcast_object_list(values)
+        return values[0]
 
     def mean(self, values: Tensor) -> Tensor:
         """Returns the mean over all processes; in place."""

@@ -24,6 +24,7 @@ from ssl_core.api import (
     Evaluator,
     ImageSet,
     NumericError,
+    Processes,
     UsageError,
     progress,
 )
@@ -35,6 +36,8 @@ class FeaturesEvaluator(Evaluator):
     What was computed is kept in a folder beside the file, `.tmp-FILE.parts`, until the file is whole: the same
     command goes on there after it was stopped. Images that cannot be read are left out and listed.
     """
+
+    shares_work = True
 
     def __init__(self, options: FeaturesOptions, context: BuildContext):
         self._options = options
@@ -48,8 +51,10 @@ class FeaturesEvaluator(Evaluator):
             NumericError: features that are not finite.
         """
         options = self._options
+        processes = Processes.of_environment()
         file = self._target(out)
-        check_target(file)
+        if processes.first:
+            check_target(file)
         device = evaluation_device(options.device, options.precision)
         split = self._split(data)
         images = data.open(split)
@@ -68,14 +73,18 @@ class FeaturesEvaluator(Evaluator):
             "versions": versions(),
         }
         identity = {**about, "batch_size": batch_size, "weights": _digest(backbone), "names": _names_digest(images)}
+        embed = BackboneFeatures(backbone, device, options.feature, options.layer)
+        processes.connect(torch.device("cpu"))
+        if not processes.first:
+            self._compute(images, embed, None, processes.share(None), batch_size, size, device.device)
+            return {}
         folder = ChunkFolder(file.with_name(f".tmp-{file.name}.parts"), identity)
         notes = ["what was kept of an earlier, different command was discarded"] if folder.discarded else []
-        resumed = folder.seen
+        resumed = processes.share(folder.seen)
         if resumed:
             notes.append(f"went on after {resumed} images that an earlier command had done")
 
-        embed = BackboneFeatures(backbone, device, options.feature, options.layer)
-        self._compute(images, embed, folder, batch_size, size, device.device)
+        self._compute(images, embed, folder, resumed, batch_size, size, device.device)
         rows, width, unreadable = 0, 0, []
         for chunk in folder.chunks():
             rows += len(chunk.features)
@@ -114,11 +123,17 @@ class FeaturesEvaluator(Evaluator):
         return split
 
     def _compute(
-        self, images: ImageSet, embed: BackboneFeatures, folder: ChunkFolder, batch_size: int, size: int, device
+        self,
+        images: ImageSet,
+        embed: BackboneFeatures,
+        folder: ChunkFolder | None,
+        seen: int,
+        batch_size: int,
+        size: int,
+        device: torch.device,
     ) -> None:
-        """Adds the chunks that are missing."""
+        """Adds the chunks that are missing after the first `seen` images; only the first process has the folder."""
         options = self._options
-        seen = folder.seen
         batches = embedded_batches(
             images,
             range(seen, len(images)),
@@ -128,6 +143,7 @@ class FeaturesEvaluator(Evaluator):
             crop_fraction=options.crop_fraction,
             batch_size=batch_size,
             workers=options.workers,
+            processes=Processes.of_environment(),
         )
         dtype = torch.float16 if options.store == "fp16" else torch.float32
         kept: list[EmbeddedBatch] = []
@@ -138,6 +154,7 @@ class FeaturesEvaluator(Evaluator):
                 kept.append(batch)
                 done = len(batch.indices) + len(batch.unreadable)
                 seen += done
+                assert folder is not None, "the others get no batches"
                 if seen - chunk_start >= options.chunk or seen == len(images):
                     folder.add(_joined(kept, dtype, seen))
                     kept, chunk_start = [], seen

@@ -29,6 +29,7 @@ from ssl_core.api import (
     DataSource,
     DataSpec,
     Evaluator,
+    Processes,
     UsageError,
     with_subset,
 )
@@ -63,6 +64,11 @@ class FinetuneEvaluator(Evaluator):
             Interrupted: stopped by a signal; the same command goes on.
         """
         spec = spec_of(backbone)
+        if Processes.of_environment().world_size > 1:
+            raise UsageError(
+                "ssl-eval finetune runs in one process; to fine-tune on several GPUs, let torchrun start "
+                "ssl-train --method finetune --init-from RUN"
+            )
         if data.spec is None:
             raise UsageError("the data does not say how to open it again, and fine-tuning does; use `open_source`")
         options = self._options

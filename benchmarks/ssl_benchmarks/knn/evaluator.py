@@ -26,6 +26,7 @@ from ssl_core.api import (
     DataError,
     DataSource,
     Evaluator,
+    Processes,
     build_untrained,
 )
 
@@ -41,6 +42,8 @@ class KnnEvaluator(Evaluator):
     softmax(cos / T) over the k; weights summed by class. Equal similarities go to the image that
     comes first in the bank, equal votes to the lower class.
     """
+
+    shares_work = True
 
     def __init__(self, options: KnnOptions, context: BuildContext):
         self._options = options
@@ -69,6 +72,8 @@ class KnnEvaluator(Evaluator):
             embedders["random_init"] = BackboneFeatures(untrained, device, options.feature, options.layer)
             embedders["raw_pixels"] = RawPixels()
         bank, queries, notes = self._extract(splits, embedders, spec_of(backbone).image_size, device.device, out)
+        if not Processes.of_environment().first:
+            return {}
 
         leave_one_out = splits.queries is None
         available = len(bank) - leave_one_out
@@ -163,6 +168,7 @@ class KnnEvaluator(Evaluator):
             "batch_size": options.batch_size,
             "workers": options.workers,
             "folder": out,
+            "processes": Processes.of_environment(),
         }
         indices = labelled_indices(splits.bank)
         if options.max_bank is not None and len(indices) > options.max_bank:

@@ -32,7 +32,17 @@ from ssl_benchmarks.linear.training import Plan, augmented_batches, stored_batch
 from ssl_benchmarks.numbering import next_number
 from ssl_benchmarks.tables import fits
 from ssl_benchmarks.verdict import verdict
-from ssl_core.api import Backbone, BuildContext, DataError, DataSource, Device, Evaluator, Registry, UsageError
+from ssl_core.api import (
+    Backbone,
+    BuildContext,
+    DataError,
+    DataSource,
+    Device,
+    Evaluator,
+    Processes,
+    Registry,
+    UsageError,
+)
 
 
 class LinearEvaluator(Evaluator):
@@ -40,6 +50,8 @@ class LinearEvaluator(Evaluator):
 
     It is chosen on images of the training split that no head saw; the test split is only reported.
     """
+
+    shares_work = True
 
     def __init__(self, options: LinearOptions, context: BuildContext):
         self._options = options
@@ -62,6 +74,8 @@ class LinearEvaluator(Evaluator):
         images = probe_data(data, options)
         size = spec_of(backbone).image_size
         stored = self._extract(images, sources, size, device.device, out)
+        if not Processes.of_environment().first:
+            return {}
         plan = Plan.of(options, len(images.fit) if stored.fit is None else len(stored.fit))
 
         scores, notes = self._scores(images, sources, stored, plan, size, device, registry)
@@ -115,6 +129,7 @@ class LinearEvaluator(Evaluator):
             "workers": options.workers,
             "dtype": torch.float16 if options.store == "fp16" else torch.float32,
             "folder": out,
+            "processes": Processes.of_environment(),
         }
         fit = held_out = None
         if not options.augment:
