@@ -56,7 +56,8 @@ class RunFolder:
         if path.is_file():
             raise UsageError(f"--out {path}: this is a file; name a folder")
         try:
-            if path.is_dir() and any(path.iterdir()):
+            # A start that was killed at once may have left a half-written file, which is no run.
+            if path.is_dir() and any(not entry.name.startswith(".tmp-") for entry in path.iterdir()):
                 if not overwrite:
                     raise UsageError(
                         f"--out {path}: already in use. Go on with `ssl-train --resume {path}`, "

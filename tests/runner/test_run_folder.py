@@ -46,3 +46,9 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         RunFolder.create(tmp_path / "file" / "run")
     with pytest.raises(UsageError, match="this is a file"):
         RunFolder.create(tmp_path / "file")
+
+
+def test_a_start_that_was_killed_before_it_wrote_its_config_is_not_in_the_way(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".tmp-config.yaml").write_text("method: ")
+    assert RunFolder.create(tmp_path / "run").path == tmp_path / "run"
