@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "runner"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "toys"))
 
-from toy_dino import ToyDino
-from toy_runs import toy_registry, train
+from toy_runs import train
 
-_STEP = ToyDino.training_step
+from ssl_core.masked_modeling import MaskedModeling
+
+_STEP = MaskedModeling.training_step
 
 
 def _in_small_memory(self, batch, progress):
@@ -24,6 +24,5 @@ def _in_small_memory(self, batch, progress):
 
 
 if __name__ == "__main__":
-    registry = toy_registry()
-    sys.modules["toy_dino"].ToyDino.training_step = _in_small_memory
-    train("toy-dino", Path(sys.argv[1]), registry, train__steps=3)
+    MaskedModeling.training_step = _in_small_memory
+    train("toy-mae", Path(sys.argv[1]), train__steps=3)
