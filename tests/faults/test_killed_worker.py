@@ -102,7 +102,9 @@ def test_one_killed_during_a_step_does_not_disturb_the_step(tmp_path, whole):
         if number == 3:
             before = multiprocessing.active_children()
             os.kill(before[0].pid, signal.SIGKILL)
-            time.sleep(0.1)  # the step: an exception here would fail this test
+            # The step, until the death is known: an exception here would fail this test.
+            os.waitid(os.P_PID, before[0].pid, os.WEXITED | os.WNOWAIT)
+            time.sleep(0.05)
     assert_same(whole, seen)
     assert len(said) == 1
     assert all(not child.is_alive() for child in before), "the other workers hold memory"
