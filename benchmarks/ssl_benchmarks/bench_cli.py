@@ -13,6 +13,7 @@ SUBCOMMANDS = {
     ),
     "tokenizer": ("ssl_benchmarks.bench_tokenizer:command", "share of a training step that the tokenizer takes"),
     "knn": ("ssl_benchmarks.bench_knn:command", "k-NN search against a plain faiss call"),
+    "overhead": ("ssl_benchmarks.bench_overhead:command", "a training run as it comes against a bare PyTorch loop"),
     "features": ("ssl_benchmarks.bench_features:command", "feature extraction against a bare timm loop"),
 }
 """Subcommand -> (its function, one line for the help); see `run_subcommands`."""

@@ -6,11 +6,14 @@ import json
 import time
 
 import pytest
+import torch
 
-from ssl_benchmarks import bench_tokenizer
+from ssl_benchmarks import bench_overhead, bench_tokenizer
 from ssl_benchmarks.bench_cli import main
 from ssl_benchmarks.timing import row, time_ratio
-from ssl_core.api import Registry, validate_options
+from ssl_core.api import Device, Registry, validate_options
+
+CPU = Device(torch.device("cpu"), "fp32")
 
 
 def test_a_ratio_is_that_of_the_times():
@@ -65,3 +68,17 @@ def test_wrong_arguments_are_answered_in_a_line(command, arguments, message, cap
         arguments = ["--bank", "-32"]
     assert main([command, *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_charged_to_the_steps_between_two():
+    turns = bench_overhead._Turns(CPU, batch_size=8, steps=10, repeats=4, workers=0)
+    block = bench_overhead._Block
+    warm = [block(99.0, 99.0)]
+    turns._bare = warm + [block(10.0, 5.0)] * 4
+    turns._ours = warm + [block(10.1, 5.0), block(12.1, 5.5, saved=True)] * 2
+    wall, cpu = turns.rows()
+    assert wall["without_checkpoints"] == pytest.approx(1.01)
+    assert wall["checkpoint_seconds"] == pytest.approx(2.0)
+    assert wall["ratio"] == pytest.approx(1.01 + 2.0 / 100)  # a step takes a second
+    assert cpu["ratio"] == pytest.approx(1 + 0.5 / 50)
+    assert (wall["met"], cpu["met"]) == (True, True)
