@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 from pathlib import Path
 
 import ssl_core
+from ssl_core.contracts.hooks import TrainingHook
+from ssl_core.errors import Interrupted
 from ssl_core.plugins.registry import Registry
+from ssl_core.training import resume
 
 TOYS = Path(__file__).parent.parent / "toys"
 SETTINGS = {
@@ -55,6 +61,43 @@ SMALL_CLASSIFIER = {
 
 AVERAGED_CLASSIFIER = {**SMALL_CLASSIFIER, "train__ema": 0.5, "optim__lr": 1e-2}
 """Its average is far enough from its last weights to be told apart."""
+
+DISTRIBUTED = {
+    "toy-mae": {},
+    "toy-dino": {},
+    "beit": {**SMALL_KMEANS_BEIT, "backbone__depth": 2},
+    "vqkd": SMALL_VQKD,
+    "finetune": AVERAGED_CLASSIFIER,
+}
+"""Methods that are trained by two processes as well -> options that make them small."""
+
+NOISY = {
+    "dvae": {"tokenizer__vocab_size": 8, "tokenizer__hidden": 8, "tokenizer__blocks": 1, "optim__warmup_steps": 2},
+}
+"""Likewise those that draw random numbers in the step, which depend on the process."""
+
+LAYOUTS = {
+    "toy-dino": {"train__ema": 0.5},
+    "beit": DISTRIBUTED["beit"],
+}
+"""Methods of which one run changes its layout -> options. It has ten updates and stops after every second one."""
+
+
+class StopAt(TrainingHook):
+    """Sends this process a SIGTERM after an update."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def after_step(self, method, progress) -> None:
+        if progress.step == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def go_on(out: Path, registry: Registry, until: int, kind: str = "ddp") -> None:
+    """Resumes a run and stops it at an update."""
+    with contextlib.suppress(Interrupted):
+        resume(out, registry, settings={"runtime.distributed": kind}, hooks=[StopAt(until)])
 
 
 def toy_registry() -> Registry:
