@@ -99,9 +99,7 @@ def write_export(file: Path, state: Mapping[str, torch.Tensor], values: Mapping[
     """Writes the weights and, beside them, the JSON that says how to build the part again."""
     file.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    partial = file.with_name(f".tmp-{file.name}")
-    write_tensors(partial, tensors, {"format": EXPORT_FORMAT})
-    partial.replace(file)
+    write_tensors(file, tensors, {"format": EXPORT_FORMAT})
     partial = file.with_name(f".tmp-{file.stem}.json")
     partial.write_text(json.dumps({"format": EXPORT_FORMAT, **values}, indent=2, default=str) + "\n")
     partial.replace(file.with_suffix(".json"))

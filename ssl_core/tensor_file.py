@@ -35,15 +35,19 @@ class Sink(Protocol):
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Writes a safetensors file, and waits until it is on the disk.
+    """Writes a safetensors file, waits until it is on the disk, and only then gives it its name.
+
+    So the tensors may be those of the very file that is replaced, which are still read from it.
 
     Raises:
-        OSError: the disk is full, or fails.
+        OSError: the disk is full, or fails; what had the name before is still there.
     """
-    with file.open("wb") as stream:
+    partial = file.with_name(f".tmp-{file.name}")
+    with partial.open("wb") as stream:
         stream_tensors(stream, tensors, metadata)
         stream.flush()
         os.fsync(stream.fileno())
+    partial.replace(file)
 
 
 def stream_tensors(sink: Sink, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ssl_core.contracts.data import ImageSet
 from ssl_core.data.order import SampleOrder
 from ssl_core.runner.micro_batch import BatchPlan
@@ -38,7 +36,5 @@ def keep_batch(
         "micro_batch_size": plan.micro_batch_size,
         "world_size": plan.world_size,
     }
-    partial = Path(folder.failed_weights.with_name(f".tmp-{folder.failed_weights.name}"))
-    write_tensors(partial, weights)
-    partial.replace(folder.failed_weights)
+    write_tensors(folder.failed_weights, weights)
     folder.write_json(folder.failed_batch, values)
