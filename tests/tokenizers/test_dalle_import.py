@@ -198,7 +198,7 @@ def test_the_command(tmp_path, capsys):
         (["{pkl}", "--out", "dalle.pkl"], "ending in .safetensors"),
         (["none.pkl", "--out", "a.safetensors"], "none.pkl: no such file"),
         (["{pkl}", "--out", "a.safetensors", "--sha256", "0" * 64], "damaged, or another file: its sha256 is"),
-        (["{pkl}", "--out", "{pkl}/a.safetensors"], "cannot make the folder"),
+        (["{pkl}", "--out", "{pkl}/a.safetensors"], "cannot make this folder"),
         (["{pkl}", "--outt", "a.safetensors"], "unknown flag '--outt'. Did you mean '--out'?"),
     ],
 )
