@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ssl_core.config.run_config import RunConfig
 from ssl_core.contracts.backbone import Backbone
@@ -30,13 +29,13 @@ from ssl_core.plugins.registry import Registry
 from ssl_core.run_checkpoint import backbone_spec
 from ssl_core.runner import checkpoint
 from ssl_core.runner.average import WeightAverage
-from ssl_core.runner.closing import closing_lines
+from ssl_core.runner.compiling import compile_method
 from ssl_core.runner.device import Device, choose_device
 from ssl_core.runner.engine.loop import LoopPlan
 from ssl_core.runner.engine.runner import TensorBoard, run_engine
 from ssl_core.runner.environment import describe_environment, other_versions
-from ssl_core.runner.export import export_parts
 from ssl_core.runner.failed_batch import keep_batch
+from ssl_core.runner.finishing import Outcome, finish_run
 from ssl_core.runner.first_stage import FirstStage, prepare_target, scratch_folder
 from ssl_core.runner.header import header_lines
 from ssl_core.runner.hooks import BadImagesHook, CheckpointHook, LogHook, PictureHook
@@ -49,7 +48,7 @@ from ssl_core.runner.optimizer import build_optimizer
 from ssl_core.runner.own_hooks import Records, run_view
 from ssl_core.runner.parts import build_method, build_transform
 from ssl_core.runner.processes import Processes, distribute
-from ssl_core.runner.reporter import Reporter, duration
+from ssl_core.runner.reporter import Reporter
 from ssl_core.runner.run_folder import EVALUATION_LEFT, RunFolder
 from ssl_core.runner.run_state import RunState
 from ssl_core.runner.saving import CheckpointWriter
@@ -166,9 +165,7 @@ class Session:
             target.bind(backbone)
         model = distribute(method, self.config.runtime.distributed, self.processes, device.device)
         if self.config.runtime.compile:
-            _compile_blocks(method)
-            if device.device.type == "cuda":  # on a CPU it takes minutes and gains little
-                _compile_target(method)
+            compile_method(method, device.device)
         optimizer = build_optimizer(method, self.config.optim)
         decay = self.config.train.ema
         average = None if decay is None else WeightAverage(method, decay)
@@ -247,7 +244,10 @@ class Session:
                 self._stopped(state, saver, stop)
             saved = saver is None or saver.finish()
         metrics = {**log.last, **records.last}
-        return self._finish(state, metrics, bad, plan, None if monitor is None else monitor.desk.verdict, saved)
+        outcome = Outcome(
+            state, metrics, len(bad), state.step * plan.batch_size, monitor and monitor.desk.verdict, saved
+        )
+        return finish_run(self, outcome)
 
     def _interruptible(self, hook: TrainingHook, state: RunState) -> TrainingHook:
         """Lets a signal end a long evaluation, unless other processes would then wait for this one."""
@@ -384,77 +384,8 @@ class Session:
             f"{reason} at step {state.step}; everything is saved. Go on with: ssl-train --resume {self.resume_path}"
         )
 
-    def _finish(
-        self,
-        state: RunState,
-        metrics: Mapping[str, float],
-        bad: BadImages,
-        plan: BatchPlan,
-        verdict: str | None,
-        saved: bool,
-    ) -> dict[str, Any]:
-        seconds = time.perf_counter() - self.started
-        result = {
-            "method": self.config.method.match.component.name,
-            "out": None if self.folder is None else str(self.folder.path),
-            "step": state.step,
-            "seconds": round(seconds, 1),
-            "images_seen": state.step * plan.batch_size,
-            "metrics": metrics,
-            "bad_images": len(bad),
-            **({} if verdict is None else {"verdict": verdict}),
-        }
-        if self.folder is not None:
-            weights = state.weights()
-            if self.processes.first:
-                parts = state.method.export()
-                try:
-                    files = export_parts(self.config, state.method, parts, weights, self.folder)
-                except OSError as error:
-                    raise self._not_exported(error, state, saved) from None
-                result["export"] = {slot: str(file) for slot, file in files.items()}
-                self.folder.write_status("finished", state.step, 0)
-                self.folder.append_report(_report(result, seconds))
-            self.processes.barrier()
-        if self.processes.first and not self.stage:
-            for line in closing_lines(self.config, result):
-                self.reporter.say(line)
-        return result
-
-    def _not_exported(self, error: OSError, state: RunState, saved: bool) -> ResourceError:
-        what = "the export could not" if saved else f"neither the checkpoint of step {state.step} nor the export could"
-        why = f"{what} be written: {error.strerror or error}"
-        return ResourceError(f"{why}. Make room, then go on with: ssl-train --resume {self.resume_path}")
-
-
-def _report(result: Mapping[str, Any], seconds: float) -> str:
-    metrics = ", ".join(f"{name} {value:.4g}" for name, value in result["metrics"].items() if name != "eta")
-    return (
-        f"# {result['method']}: {result['step']} updates, {result['images_seen']:,} images in {duration(seconds)}\n\n"
-        f"Last logged values: {metrics}\n" + (f"\nVerdict: {result['verdict']}\n" if "verdict" in result else "")
-    )
-
 
 def _watched(loader: Iterable[Batch], bad: BadImages) -> Iterator[Batch]:
     for batch in loader:
         bad.record(batch)
         yield batch
-
-
-def _compile_blocks(method: nn.Module) -> None:
-    """Compiles block by block: small graphs, and no graph break outside of them."""
-    for module in method.modules():
-        if isinstance(module, Backbone):
-            # Blocks differ in constants (drop path grows with depth), so each may need graphs of its own, for
-            # training and evaluation; torch's default limit would leave the later blocks uncompiled.
-            limit = torch._dynamo.config.recompile_limit
-            torch._dynamo.config.recompile_limit = max(limit, 4 * len(module.blocks))
-            for block in module.blocks:
-                block.compile()
-
-
-def _compile_target(method: Method) -> None:
-    """Compiles what makes the targets: it runs in every step, without gradient, on the same shapes."""
-    target = getattr(method, "target", None)
-    if isinstance(target, TargetSource):
-        target.targets = torch.compile(target.targets)  # pyright: ignore[reportAttributeAccessIssue]

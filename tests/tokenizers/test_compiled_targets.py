@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ssl_core.api import BuildContext
-from ssl_core.runner.session import _compile_target
+from ssl_core.runner.compiling import compile_target
 from ssl_tokenizers.dvae import DvaeTokenizer, map_pixels
 from ssl_tokenizers.hog import HogTarget
 from ssl_tokenizers.kmeans import KMeansTokenizer
@@ -46,15 +46,15 @@ def test_targets_are_one_graph(name, monkeypatch):
     views = {"image": torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(2))}
     plain = target.targets(views, (4, 4))
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager", fullgraph=True))
-    _compile_target(SimpleNamespace(target=target))
+    compile_target(SimpleNamespace(target=target))
     with torch.no_grad():
         torch.testing.assert_close(target.targets(views, (4, 4)), plain)
     assert "targets" in vars(target)
 
 
 def test_a_method_without_a_target_is_left_alone():
-    _compile_target(SimpleNamespace())
-    _compile_target(SimpleNamespace(target=None))
+    compile_target(SimpleNamespace())
+    compile_target(SimpleNamespace(target=None))
 
 
 @pytest.mark.parametrize("logits", ["distance", "linear"])

@@ -1,0 +1,36 @@
+"""What `runtime.compile` compiles: the blocks of backbones, and what makes the targets."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ssl_core.contracts.backbone import Backbone
+from ssl_core.contracts.method import Method
+from ssl_core.contracts.target import TargetSource
+
+
+def compile_method(method: Method, device: torch.device) -> None:
+    """Compiles the parts of a method that run in every step, in place."""
+    compile_blocks(method)
+    if device.type == "cuda":  # on a CPU the targets take minutes to compile and gain little
+        compile_target(method)
+
+
+def compile_blocks(method: nn.Module) -> None:
+    """Compiles block by block: small graphs, and no graph break outside of them."""
+    for module in method.modules():
+        if isinstance(module, Backbone):
+            # Blocks differ in constants (drop path grows with depth), so each may need graphs of its own, for
+            # training and evaluation; torch's default limit would leave the later blocks uncompiled.
+            limit = torch._dynamo.config.recompile_limit
+            torch._dynamo.config.recompile_limit = max(limit, 4 * len(module.blocks))
+            for block in module.blocks:
+                block.compile()
+
+
+def compile_target(method: Method) -> None:
+    """Compiles what makes the targets: it runs in every step, without gradient, on the same shapes."""
+    target = getattr(method, "target", None)
+    if isinstance(target, TargetSource):
+        target.targets = torch.compile(target.targets)  # pyright: ignore[reportAttributeAccessIssue]
