@@ -87,9 +87,11 @@ if TYPE_CHECKING:
     from ssl_core.plugins.registry import Registry
     from ssl_core.progress import progress
     from ssl_core.reduce import mean_over_processes, sum_over_processes
+    from ssl_core.runner.compiling import compile_blocks, compile_method
     from ssl_core.runner.device import Device, choose_device
     from ssl_core.runner.processes import Processes
     from ssl_core.training import open_source, resume, train
+    from ssl_core.vit_start import sincos_positions, xavier_init
 
 _LAZY = {
     "ArrayImages": "ssl_core.data.memory",
@@ -144,6 +146,8 @@ _LAZY = {
     "code_histogram": "ssl_core.codebook",
     "collapsed_codebook": "ssl_core.codebook",
     "clean_loader": "ssl_core.data.clean",
+    "compile_blocks": "ssl_core.runner.compiling",
+    "compile_method": "ssl_core.runner.compiling",
     "crop_and_resize": "ssl_core.data.cropping",
     "dead_codes": "ssl_core.codebook",
     "download": "ssl_core.download",
@@ -179,6 +183,7 @@ _LAZY = {
     "run_command": "ssl_core.cli.console",
     "run_subcommands": "ssl_core.cli.subcommands",
     "sample_rng": "ssl_core.data.seeding",
+    "sincos_positions": "ssl_core.vit_start",
     "surviving_batches": "ssl_core.data.killed_workers",
     "sum_over_processes": "ssl_core.reduce",
     "to_tensor": "ssl_core.data.cropping",
@@ -189,6 +194,7 @@ _LAZY = {
     "validate_options": "ssl_core.config.validate",
     "with_subset": "ssl_core.data.subset",
     "write_export": "ssl_core.loading",
+    "xavier_init": "ssl_core.vit_start",
 }
 
 __all__ = [
