@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ssl_core.classification.options import ClassifierOptions
 from ssl_core.errors import (
     CheckpointError,
     ConfigError,
@@ -27,6 +28,8 @@ from ssl_core.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from ssl_core.charts import figure_pixels, new_figure
+    from ssl_core.classification.accuracy import crop_fraction_of, scored_split
+    from ssl_core.classification.classifier import Classifier
     from ssl_core.cli.arguments import Parser, at_least
     from ssl_core.cli.console import run_command
     from ssl_core.cli.option_table import format_rows, option_rows
@@ -56,10 +59,11 @@ if TYPE_CHECKING:
     from ssl_core.contracts.masker import Grid, Mask, Masker
     from ssl_core.contracts.method import Method, ParamGroup, Progress, StepOutput
     from ssl_core.contracts.target import Stage, TargetSource, Tokenizer
-    from ssl_core.data.clean import clean_loader
+    from ssl_core.data.clean import clean_loader, default_batch_size, default_workers
     from ssl_core.data.cropping import center_view, crop_and_resize, random_crop_box, to_tensor
     from ssl_core.data.facts import median_size
     from ssl_core.data.killed_workers import surviving_batches
+    from ssl_core.data.labelled import LabelledSplits, labelled_indices, labelled_splits
     from ssl_core.data.loader import training_loader
     from ssl_core.data.memory import ArrayImages, CachedImages
     from ssl_core.data.order import SampleOrder
@@ -90,6 +94,7 @@ if TYPE_CHECKING:
     from ssl_core.runner.compiling import compile_blocks, compile_method
     from ssl_core.runner.device import Device, choose_device
     from ssl_core.runner.processes import Processes
+    from ssl_core.seeded_globals import seeded_globals
     from ssl_core.training import open_source, resume, train
     from ssl_core.vit_start import sincos_positions, xavier_init
 
@@ -102,6 +107,7 @@ _LAZY = {
     "BuildContext": "ssl_core.contracts.context",
     "CachedImages": "ssl_core.data.memory",
     "CheckpointFormat": "ssl_core.contracts.evaluation",
+    "Classifier": "ssl_core.classification.classifier",
     "DataOptions": "ssl_core.config.sections",
     "DataSource": "ssl_core.contracts.data",
     "DataSpec": "ssl_core.contracts.data",
@@ -113,6 +119,7 @@ _LAZY = {
     "IMAGENET_MEAN": "ssl_core.plain_vit",
     "IMAGENET_STD": "ssl_core.plain_vit",
     "ImageSet": "ssl_core.contracts.data",
+    "LabelledSplits": "ssl_core.data.labelled",
     "Mask": "ssl_core.contracts.masker",
     "MaskBatch": "ssl_core.contracts.batch",
     "MaskedModeling": "ssl_core.masked_modeling",
@@ -149,7 +156,10 @@ _LAZY = {
     "compile_blocks": "ssl_core.runner.compiling",
     "compile_method": "ssl_core.runner.compiling",
     "crop_and_resize": "ssl_core.data.cropping",
+    "crop_fraction_of": "ssl_core.classification.accuracy",
     "dead_codes": "ssl_core.codebook",
+    "default_batch_size": "ssl_core.data.clean",
+    "default_workers": "ssl_core.data.clean",
     "download": "ssl_core.download",
     "ema_update": "ssl_core.ema",
     "entropy": "ssl_core.codebook",
@@ -158,6 +168,8 @@ _LAZY = {
     "format_rows": "ssl_core.cli.option_table",
     "from_huggingface_vit": "ssl_core.plain_vit",
     "huggingface_vit_spec": "ssl_core.plain_vit",
+    "labelled_indices": "ssl_core.data.labelled",
+    "labelled_splits": "ssl_core.data.labelled",
     "load": "ssl_core.loading",
     "load_strictly": "ssl_core.foreign_formats",
     "make_writable": "ssl_core.cli.output_folder",
@@ -183,6 +195,8 @@ _LAZY = {
     "run_command": "ssl_core.cli.console",
     "run_subcommands": "ssl_core.cli.subcommands",
     "sample_rng": "ssl_core.data.seeding",
+    "scored_split": "ssl_core.classification.accuracy",
+    "seeded_globals": "ssl_core.seeded_globals",
     "sincos_positions": "ssl_core.vit_start",
     "surviving_batches": "ssl_core.data.killed_workers",
     "sum_over_processes": "ssl_core.reduce",
@@ -200,6 +214,7 @@ _LAZY = {
 __all__ = [
     "API_VERSION",
     "CheckpointError",
+    "ClassifierOptions",
     "Component",
     "ConfigError",
     "DataError",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -118,3 +119,7 @@ class TimmVitOptions(Options):
     """Chance that a residual branch is skipped in the last block; it grows linearly from 0 in the first."""
     dynamic: bool = False
     """Take images of any size, by resizing the positions. Not for BEiTs."""
+    pos_embed: Literal["learn", "sincos"] = "learn"
+    """Positions: learnt, or two-dimensional sines and cosines that stay as they are, as in MAE. Not for BEiTs."""
+    weight_init: Literal["timm", "xavier"] = "timm"
+    """How it starts: as timm starts this model, or with Xavier-uniform linear layers and patch projection, as MAE."""

@@ -18,6 +18,7 @@ from ssl_core.contracts.evaluation import BackboneSpec
 from ssl_core.contracts.masker import Grid
 from ssl_core.errors import UsageError
 from ssl_core.patches import patch_grid
+from ssl_core.vit_start import sincos_positions, xavier_init
 
 _STEM = ("patch_embed.", "pos_embed", "cls_token", "reg_token", "dist_token", "norm_pre.")
 
@@ -74,6 +75,10 @@ class TimmVit(Backbone):
         self._is_beit = not hasattr(self.vit, "norm_pre")
         self._dynamic = options.dynamic
         self._has_cls = getattr(self.vit, "cls_token", None) is not None
+        if options.weight_init == "xavier":
+            xavier_init(self.vit)
+        if options.pos_embed == "sincos":
+            self._fix_positions(options.model)
         can = {
             "cls": self._has_cls,
             "drop_tokens": not self._is_beit,
@@ -81,6 +86,16 @@ class TimmVit(Backbone):
             "attention": all(_shows_attention(block) for block in self.vit.blocks),
         }
         self.provides = frozenset(name for name, possible in can.items() if possible)
+
+    def _fix_positions(self, model: str) -> None:
+        learnt = self.vit.pos_embed
+        if self._is_beit or learnt is None:
+            raise UsageError(
+                f"backbone '{model}' has no absolute positions to fix, set backbone.pos_embed=learn; and timm's BEiTs "
+                "cannot leave patches out (drop_tokens): where a method needs that, choose a vit_* or deit* backbone"
+            )
+        prefix = learnt.shape[1] - self.built_grid[0] * self.built_grid[1]
+        self.vit.pos_embed = nn.Parameter(sincos_positions(self.built_grid, self.width, prefix), requires_grad=False)
 
     @property
     def blocks(self) -> nn.ModuleList | nn.Sequential:

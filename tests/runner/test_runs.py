@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy_runs import SMALL_CLASSIFIER, SMALL_VQKD, losses, toy_registry, train
+from toy_runs import SMALL_CLASSIFIER, SMALL_MAE, SMALL_VQKD, losses, toy_registry, train
 
 import ssl_core
 from ssl_core.contracts.hooks import TrainingHook
@@ -38,6 +38,7 @@ METHODS = {
         "method__erasing": 0.25,
     },
     "vqkd": SMALL_VQKD,
+    "mae": SMALL_MAE,
 }
 """Name, perhaps with that of a target -> options that make it small."""
 

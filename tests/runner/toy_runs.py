@@ -59,6 +59,18 @@ SMALL_CLASSIFIER = {
 }
 """Options that make `finetune` small; what is mixed, and with which share, would be each process's own."""
 
+SMALL_MAE = {
+    "backbone__width": 32,
+    "backbone__depth": 2,
+    "backbone__heads": 2,
+    "backbone__patch_size": 8,
+    "head__width": 16,
+    "head__depth": 1,
+    "head__heads": 2,
+    "optim__warmup_steps": 2,
+}
+"""Options that make `mae` small."""
+
 AVERAGED_CLASSIFIER = {**SMALL_CLASSIFIER, "train__ema": 0.5, "optim__lr": 1e-2}
 """Its average is far enough from its last weights to be told apart."""
 
@@ -68,6 +80,7 @@ DISTRIBUTED = {
     "beit": {**SMALL_KMEANS_BEIT, "backbone__depth": 2},
     "vqkd": SMALL_VQKD,
     "finetune": AVERAGED_CLASSIFIER,
+    "mae": SMALL_MAE,
 }
 """Methods that are trained by two processes as well -> options that make them small."""
 

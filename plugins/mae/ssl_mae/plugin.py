@@ -1,10 +1,51 @@
-"""MAE: the checkpoints that its authors and Hugging Face publish. Imports no torch."""
+"""MAE: its preset and decoder, and the checkpoints that its authors and Hugging Face publish. Imports no torch."""
 
 from __future__ import annotations
 
-from ssl_core.api import Component, hookimpl
+from ssl_core.api import Component, MaskedModelingOptions, hookimpl
+from ssl_mae.options import DecoderOptions
+from ssl_mae.recipes import PRESET, RECIPES
 
 _PAPER = ("MAE (He et al. 2021), arXiv 2111.06377",)
+
+
+@hookimpl
+def register_methods() -> list[Component]:
+    return [
+        Component(
+            kind="method",
+            name="mae",
+            summary="Encode a quarter of the patches, decode the pixels of the rest",
+            target="ssl_core.masked_modeling:MaskedModeling",
+            options=MaskedModelingOptions,
+            requires=("backbone:drop_tokens",),
+            references=_PAPER,
+            slots={
+                "backbone": "core:vit",
+                "tokenizer": "tokenizers:pixel",
+                "masker": "core:random",
+                "head": "mae:decoder",
+                "transform": "core:augment",
+            },
+            settings=PRESET,
+            recipes=RECIPES,
+        )
+    ]
+
+
+@hookimpl
+def register_heads() -> list[Component]:
+    return [
+        Component(
+            kind="head",
+            name="decoder",
+            summary="Small ViT over all patches, mask tokens for those left out, squared error at the hidden ones",
+            target="ssl_mae.decoder:Decoder",
+            options=DecoderOptions,
+            provides=("vectors",),
+            references=_PAPER,
+        )
+    ]
 
 
 @hookimpl
