@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,8 @@ from ssl_core.api import (
     NumericError,
     Processes,
     center_view,
+    default_batch_size,
+    default_workers,
     progress,
     read_clean,
     surviving_batches,
@@ -34,10 +35,6 @@ _Loaded = tuple[Tensor, Tensor, Tensor, tuple[int, ...]]
 """What `_collate` returns."""
 
 _ALONE = Processes()
-
-_SMALL_IMAGE = 64
-"""Pixels up to which decoding is so cheap that worker processes cost more than they bring."""
-_FEW_IMAGES = 1024
 
 
 @dataclass(frozen=True)
@@ -238,23 +235,6 @@ def _in_turn(own: Iterator[EmbeddedBatch], batches: int, processes: Processes) -
         if batch is not None:
             batch = replace(batch, features={name: table.cpu() for name, table in batch.features.items()})
         yield from (found for found in processes.bring_to_first(batch) or () if found is not None)
-
-
-def default_batch_size(size: int, device: torch.device) -> int:
-    """Returns how many images of that many pixels go through a backbone at once."""
-    if device.type == "cuda":
-        return 512
-    return 256 if size <= _SMALL_IMAGE else 32
-
-
-def default_workers(images: ImageSet, count: int) -> int:
-    """Returns 0 where decoding is cheap, else one process a core, at most 8."""
-    try:
-        shorter = min(images.size(0))
-    except BadImage:
-        shorter = _SMALL_IMAGE + 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 0 if count < _FEW_IMAGES or shorter <= _SMALL_IMAGE or cores == 1 else min(cores, 8)
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ssl_benchmarks.attention.options import AttentionOptions
 from ssl_benchmarks.feature_files.options import FeaturesOptions
-from ssl_benchmarks.finetune.options import ClassifierOptions, FinetuneOptions, RandAugmentOptions
+from ssl_benchmarks.finetune.options import FinetuneOptions, RandAugmentOptions
 from ssl_benchmarks.finetune.recipes import PRESET, PROTOCOLS, RECIPES
 from ssl_benchmarks.knn.options import KNN_PROTOCOLS, KnnOptions
 from ssl_benchmarks.linear.options import LINEAR_PROTOCOLS, LinearOptions
 from ssl_benchmarks.online.options import OnlineOptions
-from ssl_core.api import Component, hookimpl
+from ssl_core.api import ClassifierOptions, Component, hookimpl
 
 _FINETUNING = ("BEiT (Bao et al. 2021), arXiv 2106.08254", "MAE (He et al. 2021), arXiv 2111.06377")
 
@@ -76,7 +76,7 @@ def register_methods() -> list[Component]:
             kind="method",
             name="finetune",
             summary="Learn the classes of labelled images, starting from a trained backbone (--init-from)",
-            target="ssl_benchmarks.finetune.classifier:Classifier",
+            target="ssl_core.classification.classifier:Classifier",
             options=ClassifierOptions,
             references=_FINETUNING,
             slots={"backbone": "beit:vit", "transform": "benchmarks:randaugment"},

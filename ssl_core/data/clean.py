@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
@@ -14,6 +15,10 @@ from ssl_core.data.cropping import center_view
 from ssl_core.data.killed_workers import surviving_batches
 from ssl_core.data.loader import start_worker
 from ssl_core.data.reading import read_clean
+
+_SMALL_IMAGE = 64
+"""Pixels up to which decoding is so cheap that worker processes cost more than they bring."""
+_FEW_IMAGES = 1024
 
 
 def clean_loader(
@@ -47,6 +52,23 @@ def clean_loader(
     own = list(indices[rank::world_size])
     fillers = -(-len(indices) // world_size) - len(own)
     return _CleanBatches(images, [*own, *([None] * fillers)], size, crop_fraction, batch_size, workers, pin_memory)
+
+
+def default_batch_size(size: int, device: torch.device) -> int:
+    """Returns how many images of that many pixels go through a backbone at once."""
+    if device.type == "cuda":
+        return 512
+    return 256 if size <= _SMALL_IMAGE else 32
+
+
+def default_workers(images: ImageSet, count: int) -> int:
+    """Returns 0 where decoding is cheap, else one process a core, at most 8."""
+    try:
+        shorter = min(images.size(0))
+    except BadImage:
+        shorter = _SMALL_IMAGE + 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if count < _FEW_IMAGES or shorter <= _SMALL_IMAGE or cores == 1 else min(cores, 8)
 
 
 class _CleanBatches:

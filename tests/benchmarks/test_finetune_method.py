@@ -15,11 +15,10 @@ from torch.nn import functional as F
 from toy_plugin import SIZE, MemorySet, MemorySource
 
 import ssl_core
-from ssl_benchmarks.finetune.accuracy import AccuracyHook
-from ssl_benchmarks.finetune.classifier import Classifier
-from ssl_benchmarks.finetune.mixing import Mixing
-from ssl_benchmarks.finetune.options import ClassifierOptions
-from ssl_core.api import Batch, BuildContext, DataError, Progress, Registry, UsageError
+from ssl_core.api import Batch, BuildContext, ClassifierOptions, DataError, Progress, Registry, UsageError
+from ssl_core.classification.accuracy import AccuracyHook
+from ssl_core.classification.classifier import Classifier
+from ssl_core.classification.mixing import Mixing
 from ssl_core.cli.train import main
 from ssl_core.config.sections import OptimOptions
 from ssl_core.runner.optimizer import apply_schedule, build_optimizer
@@ -266,7 +265,7 @@ def _command(data, out, *more):
 @pytest.mark.parametrize(
     ("layout", "message"),
     [
-        ({"pictures": 4}, "fine-tuning learns from labels, and the training images have none"),
+        ({"pictures": 4}, "a classifier learns from labels, and the training images have none"),
         ({"train__a": 3, "train__b": 3, "test__a": 3, "test__c": 3}, "only in test: c"),
         ({"train__a": 3, "train__b": 3, "test": 3}, "split 'test' has no labels"),
     ],

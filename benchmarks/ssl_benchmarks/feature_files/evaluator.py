@@ -13,7 +13,7 @@ from ssl_benchmarks.device import evaluation_device
 from ssl_benchmarks.feature_files.chunks import Chunk, ChunkFolder
 from ssl_benchmarks.feature_files.files import check_target, files_of, write_features
 from ssl_benchmarks.feature_files.options import SUFFIXES, FeaturesOptions
-from ssl_benchmarks.features import BackboneFeatures, EmbeddedBatch, default_batch_size, embedded_batches
+from ssl_benchmarks.features import BackboneFeatures, EmbeddedBatch, embedded_batches
 from ssl_benchmarks.layers import spec_of
 from ssl_benchmarks.versions import versions
 from ssl_core.api import (
@@ -26,6 +26,7 @@ from ssl_core.api import (
     NumericError,
     Processes,
     UsageError,
+    default_batch_size,
     progress,
 )
 

@@ -12,12 +12,10 @@ import torch
 
 from ssl_benchmarks.baselines import majority_accuracy
 from ssl_benchmarks.bootstrap import accuracy_interval
-from ssl_benchmarks.finetune.accuracy import crop_fraction_of, scored_split
 from ssl_benchmarks.finetune.options import FinetuneOptions
 from ssl_benchmarks.finetune.recipes import PRESET
 from ssl_benchmarks.finetune.runs import FinishedRun, fine_tune, numbered
 from ssl_benchmarks.layers import spec_of
-from ssl_benchmarks.splits import LabelledSplits, labelled_indices
 from ssl_benchmarks.verdict import verdict
 from ssl_benchmarks.versions import versions
 from ssl_core.api import (
@@ -29,8 +27,12 @@ from ssl_core.api import (
     DataSource,
     DataSpec,
     Evaluator,
+    LabelledSplits,
     Processes,
     UsageError,
+    crop_fraction_of,
+    labelled_indices,
+    scored_split,
     with_subset,
 )
 

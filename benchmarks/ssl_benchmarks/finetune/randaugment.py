@@ -11,7 +11,6 @@ from timm.data.auto_augment import RandAugment, rand_augment_transform
 from torch import Tensor
 
 from ssl_benchmarks.finetune.options import RandAugmentOptions
-from ssl_benchmarks.finetune.seeded_globals import seeded_globals
 from ssl_core.api import (
     BuildContext,
     Transform,
@@ -19,6 +18,7 @@ from ssl_core.api import (
     ViewSpec,
     crop_and_resize,
     random_crop_box,
+    seeded_globals,
     to_tensor,
 )
 

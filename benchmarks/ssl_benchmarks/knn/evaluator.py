@@ -17,7 +17,6 @@ from ssl_benchmarks.knn.options import KnnOptions
 from ssl_benchmarks.knn.scorer import KnnScorer
 from ssl_benchmarks.knn.search import unit_rows
 from ssl_benchmarks.layers import FINAL, Layer, LayerFeatures, poolings_of, resolve_layers, spec_of
-from ssl_benchmarks.splits import LabelledSplits, labelled_indices, labelled_splits
 from ssl_benchmarks.verdict import verdict
 from ssl_benchmarks.versions import versions
 from ssl_core.api import (
@@ -26,8 +25,11 @@ from ssl_core.api import (
     DataError,
     DataSource,
     Evaluator,
+    LabelledSplits,
     Processes,
     build_untrained,
+    labelled_indices,
+    labelled_splits,
 )
 
 _HEADLINE_K = 20

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ssl_benchmarks.linear.options import LinearOptions
-from ssl_benchmarks.splits import labelled_indices, labelled_splits
-from ssl_core.api import DataError, DataSource, ImageSet, sample_rng
+from ssl_core.api import DataError, DataSource, ImageSet, labelled_indices, labelled_splits, sample_rng
 
 
 @dataclass(frozen=True)

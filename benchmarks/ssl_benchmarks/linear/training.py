@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssl_benchmarks.features import Embedder, default_batch_size, default_workers
+from ssl_benchmarks.features import Embedder
 from ssl_benchmarks.linear.heads import HeadBank
 from ssl_benchmarks.linear.optimizer import build_optimizer, set_rates
 from ssl_benchmarks.linear.options import LinearOptions
@@ -20,6 +20,8 @@ from ssl_core.api import (
     SampleOrder,
     SubsetImages,
     ViewSpec,
+    default_batch_size,
+    default_workers,
     progress,
     sample_rng,
     training_loader,

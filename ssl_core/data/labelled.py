@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssl_core.api import DataError, DataSource, ImageSet
+from ssl_core.contracts.data import DataSource, ImageSet
+from ssl_core.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Classifier: fine-tuning as a method. A linear layer on a trained backbone, and all of it is trained."""
+"""Classifier: a linear layer on a backbone, trained or not, and all of it is trained."""
 
 from __future__ import annotations
 
@@ -8,25 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl_benchmarks.finetune.accuracy import AccuracyHook, scored_split
-from ssl_benchmarks.finetune.mixing import Mixing
-from ssl_benchmarks.finetune.options import ClassifierOptions
-from ssl_benchmarks.finetune.reached import reached_parameters
-from ssl_core.api import (
-    Backbone,
-    Batch,
-    BuildContext,
-    DataError,
-    Method,
-    Normalize,
-    ParamGroup,
-    Progress,
-    RunView,
-    StepOutput,
-    TrainingHook,
-    UsageError,
-    ViewSpec,
-)
+from ssl_core.classification.accuracy import AccuracyHook, scored_split
+from ssl_core.classification.mixing import Mixing
+from ssl_core.classification.options import ClassifierOptions
+from ssl_core.classification.reached import reached_parameters
+from ssl_core.contracts.backbone import Backbone
+from ssl_core.contracts.batch import Batch, ViewSpec
+from ssl_core.contracts.context import BuildContext
+from ssl_core.contracts.hooks import RunView, TrainingHook
+from ssl_core.contracts.method import Method, ParamGroup, Progress, StepOutput
+from ssl_core.errors import DataError, UsageError
+from ssl_core.pixels import Normalize
 
 _INIT_STD = 0.02
 _NORM_EPS = 1e-6
@@ -34,7 +26,8 @@ _SEEDS = 1 << 62
 
 
 class Classifier(Method):
-    """BEiT's and MAE's fine-tuning: mean of the patches, a fresh norm, a linear layer, layer-wise learning rates.
+    """BEiT's and MAE's fine-tuning: mean of the patches, a fresh norm, a linear layer, layer-wise learning rates; and
+    DeiT's training from scratch: the CLS token, one rate for all layers.
 
     In training mode a step mixes the images and returns the loss. In eval mode it scores them as they are: the loss
     is summed over the labelled images, and the logs count `images` and those whose class is the `top1`, or
@@ -128,7 +121,7 @@ class Classifier(Method):
         unlabelled = sum(run.images.label(index) < 0 for index in range(len(run.images)))
         if unlabelled:
             raise DataError(
-                f"{unlabelled:,} of {len(run.images):,} training images have no label, and fine-tuning learns from"
+                f"{unlabelled:,} of {len(run.images):,} training images have no label, and a classifier learns from"
                 " labels; leave them out with data.per_class=N, or give class folders"
             )
         split = scored_split(run.source, self.options.test_split)
@@ -144,7 +137,7 @@ class Classifier(Method):
 def _classes(context: BuildContext) -> tuple[str, ...]:
     if context.classes is None:
         raise DataError(
-            "fine-tuning learns from labels, and the training images have none; give class folders"
+            "a classifier learns from labels, and the training images have none; give class folders"
             " (PATH/train/cat/1.jpg, PATH/train/dog/2.jpg) or a labelled data set"
         )
     if len(context.classes) < 2:

@@ -7,8 +7,8 @@ from timm.data.mixup import Mixup, mixup_target
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
-from ssl_benchmarks.finetune.options import ClassifierOptions
-from ssl_benchmarks.finetune.seeded_globals import seeded_globals
+from ssl_core.classification.options import ClassifierOptions
+from ssl_core.seeded_globals import seeded_globals
 
 
 class Mixing:

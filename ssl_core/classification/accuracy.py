@@ -8,20 +8,15 @@ from pathlib import Path
 
 import torch
 
-from ssl_benchmarks.features import default_batch_size, default_workers
-from ssl_benchmarks.finetune.options import ClassifierOptions
-from ssl_benchmarks.splits import LabelledSplits, labelled_indices, labelled_splits
-from ssl_core.api import (
-    DataSource,
-    Method,
-    Progress,
-    RunView,
-    TrainingHook,
-    UsageError,
-    clean_loader,
-    mean_over_processes,
-    to_unit,
-)
+from ssl_core.classification.options import ClassifierOptions
+from ssl_core.contracts.data import DataSource
+from ssl_core.contracts.hooks import RunView, TrainingHook
+from ssl_core.contracts.method import Method, Progress
+from ssl_core.data.clean import clean_loader, default_batch_size, default_workers
+from ssl_core.data.labelled import LabelledSplits, labelled_indices, labelled_splits
+from ssl_core.errors import UsageError
+from ssl_core.pixels import to_unit
+from ssl_core.reduce import mean_over_processes
 
 _EVALUATIONS = 10
 """At most in a run, unless the user says otherwise."""
