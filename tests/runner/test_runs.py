@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy_runs import SMALL_CLASSIFIER, SMALL_MAE, SMALL_VQKD, losses, toy_registry, train
+from toy_runs import SMALL_CLASSIFIER, SMALL_MAE, SMALL_SIMMIM, SMALL_VQKD, losses, toy_registry, train
 
 import ssl_core
 from ssl_core.contracts.hooks import TrainingHook
@@ -39,6 +39,7 @@ METHODS = {
     },
     "vqkd": SMALL_VQKD,
     "mae": SMALL_MAE,
+    "simmim": SMALL_SIMMIM,
 }
 """Name, perhaps with that of a target -> options that make it small."""
 

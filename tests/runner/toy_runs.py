@@ -71,6 +71,16 @@ SMALL_MAE = {
 }
 """Options that make `mae` small."""
 
+SMALL_SIMMIM = {
+    "backbone__width": 32,
+    "backbone__depth": 2,
+    "backbone__heads": 2,
+    "backbone__patch_size": 8,
+    "masker__block_size": 16,
+    "optim__warmup_steps": 2,
+}
+"""Options that make `simmim` small."""
+
 AVERAGED_CLASSIFIER = {**SMALL_CLASSIFIER, "train__ema": 0.5, "optim__lr": 1e-2}
 """Its average is far enough from its last weights to be told apart."""
 
@@ -81,6 +91,7 @@ DISTRIBUTED = {
     "vqkd": SMALL_VQKD,
     "finetune": AVERAGED_CLASSIFIER,
     "mae": SMALL_MAE,
+    "simmim": SMALL_SIMMIM,
 }
 """Methods that are trained by two processes as well -> options that make them small."""
 
