@@ -69,7 +69,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     try:
         _write(partial, checkpoint)
         if final.exists():
-            _remove(final)
+            remove(final)
         partial.rename(final)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -168,7 +168,7 @@ def prune(folder: Path, keep: int, every: int | None = None, upto: int | None = 
     there = [path for path, step in steps.items() if upto is None or step <= upto]
     for path in there[:-keep]:
         if every is None or steps[path] % every:
-            _remove(path)
+            remove(path)
     clean(folder)
 
 
@@ -179,7 +179,7 @@ def clean(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     """Deletes a checkpoint. Half deleted, it does not have the name of one."""
     doomed = path.with_name(f"{_PARTIAL}old-{path.name}")
     shutil.rmtree(doomed, ignore_errors=True)

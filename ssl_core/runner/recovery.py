@@ -7,7 +7,6 @@ is left in a method's buffers, a hook or the memory of the device.
 from __future__ import annotations
 
 import gc
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +77,7 @@ def _back_to_checkpoint(session: Session, error: NotFinite) -> Session:
     if session.processes.first:
         for newer in checkpoint.complete(folder.checkpoints):
             if checkpoint.step_of(newer) > cut.step:
-                shutil.rmtree(newer)  # else a run that is killed now would go on from there
+                checkpoint.remove(newer)  # else a run that is killed now would go on from there
         folder.write_json(folder.rollback, {"to": cut.step, "step": error.step, "lr_factor": cut.factor})
         event = {"event": "rollback", "step": error.step, "to": cut.step, "lr_factor": cut.factor}
         folder.append_metrics(event)

@@ -67,7 +67,7 @@ def broken_off(monkeypatch, name):
     monkeypatch.setattr(checkpoint, name, stop)
 
 
-@pytest.mark.parametrize("name", ["_sync", "stream_tensors", "_remove"])
+@pytest.mark.parametrize("name", ["_sync", "stream_tensors", "remove"])
 def test_what_is_half_saved_or_half_deleted_has_not_the_name_of_a_checkpoint(name, tmp_path, monkeypatch):
     for step in (1, 2):
         checkpoint.save(tmp_path, captured(step))
