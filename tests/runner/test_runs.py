@@ -22,12 +22,17 @@ SMALL_BEIT = {
     "backbone__drop_path": 0.1,
     "optim__warmup_steps": 2,
 }
+SMALL_BEITV2 = {
+    **SMALL_BEIT,
+    **{name: value for name, value in SMALL_VQKD.items() if name.startswith("tokenizer__")},
+}
 METHODS = {
     "toy-mae": {},
     "toy-dino": {},
     "beit": {**SMALL_BEIT, "tokenizer__vocab_size": 8, "tokenizer__images": 40},
     "beit pixel": SMALL_BEIT,
     "beit hog": SMALL_BEIT,
+    "beitv2": SMALL_BEITV2,
     "dvae": {"tokenizer__vocab_size": 8, "tokenizer__hidden": 8, "tokenizer__blocks": 1, "optim__warmup_steps": 2},
     "finetune": {
         **SMALL_CLASSIFIER,

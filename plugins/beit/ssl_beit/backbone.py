@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from ssl_beit.adaptation import expand_shared_table, fresh_pooled_norm, resize_to_grid, without_index_buffers
 from ssl_beit.block import Block
+from ssl_beit.initial_weights import draw_weights, rescale_branches
 from ssl_beit.options import BeitVitOptions
 from ssl_beit.relative_position import RelativePositionBias, padded_index, table_size
 from ssl_core.api import Backbone, BackboneSpec, BuildContext, Features, Grid, UsageError, patch_grid
@@ -49,9 +49,14 @@ class BeitVit(Backbone):
     at one standard deviation, biases 0, and the last layer of each residual branch of block l (from 1)
     divided by sqrt(2 l).
 
+    With `pool=cls` it provides `branch`: further blocks that start from what inner blocks give (`branch_blocks`),
+    and see the same positions and the same final norm (`branch`).
+
     Raises:
         UsageError: the image does not divide into patches, or the width into heads.
     """
+
+    entry_points = ("embed", "encode", "branch")
 
     def __init__(self, options: BeitVitOptions, context: BuildContext):
         super().__init__()
@@ -72,7 +77,8 @@ class BeitVit(Backbone):
         if kind == "auto":
             kind = "none" if plain else "per_block" if options.pool == "mean" else "shared"
         absolute = plain if options.abs_pos_emb is None else options.abs_pos_emb
-        can = {"cls": options.pool == "cls", "pooled": options.pool == "mean", "drop_tokens": kind == "none"}
+        pooled = options.pool == "mean"
+        can = {"cls": not pooled, "branch": not pooled, "pooled": pooled, "drop_tokens": kind == "none"}
         self.provides = frozenset({"attention", *(name for name, possible in can.items() if possible)})
 
         tokens = self.built_grid[0] * self.built_grid[1] + self.num_prefix
@@ -82,17 +88,22 @@ class BeitVit(Backbone):
         self.rel_pos_bias = RelativePositionBias(self.built_grid, self.heads) if kind == "shared" else None
         index = padded_index(self.built_grid) if kind == "per_block" else None
         self.register_buffer("relative_position_index", index, persistent=False)
-        hidden = int(self.width * options.mlp_ratio + 1e-6)  # width * (hidden / width) may fall short of hidden
-        drop_path = torch.linspace(0, options.drop_path, self.depth, device="cpu").tolist()
-        init_values = self._init_values()
-        rows = table_size(self.built_grid) if kind == "per_block" else 0
-        self.blocks = nn.ModuleList(
-            Block(self.width, self.heads, hidden, rate, init_values, options.norm_eps, rows) for rate in drop_path
-        )
-        pooled = options.pool == "mean"
+        self.blocks = self._new_blocks(0, self.depth)
         self.norm = nn.Identity() if pooled else nn.LayerNorm(self.width, eps=options.norm_eps)
         self.fc_norm = nn.LayerNorm(self.width, eps=options.norm_eps) if pooled else None
-        self._initialise(options.init_std)
+        self._initialise()
+
+    def _new_blocks(self, first: int, count: int) -> nn.ModuleList:
+        """Returns blocks `first`, `first + 1`, ... of a backbone that is deep enough for them."""
+        options = self.options
+        hidden = int(self.width * options.mlp_ratio + 1e-6)  # width * (hidden / width) may fall short of hidden
+        drop_path = torch.linspace(0, options.drop_path, max(self.depth, first + count), device="cpu").tolist()
+        init_values = self._init_values()
+        rows = 0 if self.relative_position_index is None else table_size(self.built_grid)
+        return nn.ModuleList(
+            Block(self.width, self.heads, hidden, rate, init_values, options.norm_eps, rows)
+            for rate in drop_path[first : first + count]
+        )
 
     def _init_values(self) -> float:
         if self.options.init_values is not None:
@@ -101,18 +112,10 @@ class BeitVit(Backbone):
             return 0.0
         return 1e-5 if self.options.model in ("vit_large", "vit_huge") else 0.1
 
-    @torch.no_grad()
-    def _initialise(self, std: float) -> None:
-        weights = [module for module in self.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    def _initialise(self) -> None:
         tokens = [token for token in (self.cls_token, self.pos_embed) if token is not None]
-        for tensor in [*tokens, *(module.weight for module in weights)]:
-            nn.init.trunc_normal_(tensor, std=std, a=-std, b=std)
-        for module in weights:
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        for number, block in enumerate(self.blocks, start=1):
-            block.attn.proj.weight.div_(math.sqrt(2 * number))
-            block.mlp.fc2.weight.div_(math.sqrt(2 * number))
+        draw_weights(self, self.options.init_std, tokens)
+        rescale_branches(self.blocks)
 
     def embed(self, pixels: Tensor) -> Tensor:
         return self.patch_embed(pixels)  # (B, N, D)
@@ -159,6 +162,36 @@ class BeitVit(Backbone):
         x = found.layers[0] if number else self._add_prefix(tokens, None)  # (B, 1 + N, D)
         bias = self.rel_pos_bias() if self.rel_pos_bias is not None else None
         return self.blocks[number].attention(x, bias, self.relative_position_index)
+
+    def branch_blocks(self, first: int, count: int) -> nn.ModuleList:
+        """Returns new blocks for a branch that leaves this backbone after `first` of its blocks.
+
+        They start, and are skipped by stochastic depth, as blocks `first`, `first + 1`, ... would be, also beyond
+        the last one.
+
+        Args:
+            first: blocks of this backbone that come before the branch.
+            count: blocks of the branch.
+        """
+        blocks = self._new_blocks(first, count)
+        draw_weights(blocks, self.options.init_std)
+        rescale_branches(blocks, first)
+        return blocks
+
+    def branch(self, blocks: nn.ModuleList, tokens: Tensor) -> Tensor:
+        """Runs the blocks of a branch, with the positions that this backbone's own blocks see, and its final norm.
+
+        Args:
+            blocks: of `branch_blocks`.
+            tokens: (B, 1 + N, D), CLS first, as blocks give them.
+
+        Returns:
+            (B, 1 + N, D), normalised.
+        """
+        bias = self.rel_pos_bias() if self.rel_pos_bias is not None else None
+        for block in blocks:
+            tokens = block(tokens, bias, self.relative_position_index)
+        return self.norm(tokens)
 
     def _add_prefix(self, tokens: Tensor, ids: Tensor | None) -> Tensor:
         cls = self.cls_token  # (1, 1, D)

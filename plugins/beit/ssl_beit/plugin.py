@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ssl_beit.options import BeitVitOptions, BlockMaskerOptions, TwoViewOptions
 from ssl_beit.recipes import PRESET, RECIPES
+from ssl_beit.recipes_v2 import PRESET_V2, RECIPES_V2
 from ssl_core.api import Component, MaskedModelingOptions, hookimpl
 
 _PAPER = ("BEiT (Bao et al. 2021), arXiv 2106.08254",)
@@ -29,7 +30,24 @@ def register_methods() -> list[Component]:
             },
             settings=PRESET,
             recipes=RECIPES,
-        )
+        ),
+        Component(
+            kind="method",
+            name="beitv2",
+            summary="As beit, with a teacher's features as codes and a CLS token that has to sum up the image",
+            target="ssl_core.masked_modeling:MaskedModeling",
+            options=MaskedModelingOptions,
+            references=(_SECOND_PAPER,),
+            slots={
+                "backbone": "beit:vit",
+                "tokenizer": "tokenizers:vqkd",
+                "masker": "beit:block",
+                "head": "heads:patch_aggregation",
+                "transform": "beit:two_view",
+            },
+            settings=PRESET_V2,
+            recipes=RECIPES_V2,
+        ),
     ]
 
 
@@ -44,7 +62,7 @@ def register_backbones() -> list[Component]:
             options=BeitVitOptions,
             names=("vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge"),
             name_option="model",
-            provides=("cls",),
+            provides=("cls", "branch"),
             references=_PAPER,
         )
     ]

@@ -55,14 +55,25 @@ class CodeHead(Head):
     def loss(self, features: Features, targets: Tensor, mask: MaskBatch) -> dict[str, Tensor]:
         """Returns `loss`, `acc` (share of hidden patches whose code is guessed right) and the baselines of
         `CodeStatistics`; see `Head.loss` for the arguments, targets being ids (B, N) int64."""
-        logits = self.lm_head(hidden_features(features, mask, "mim")).float()  # (B * M * K, V)
         codes = hidden_targets(targets, mask)  # (B * M * K)
-        loss = masked_mean(F.cross_entropy(logits, codes, reduction="none"), mask)
-        with torch.no_grad():
-            accuracy = masked_mean((logits.argmax(dim=1) == codes).float(), mask)
+        loss, accuracy = self.compare(features, codes, mask)
         if self.training:
             self.statistics.update(codes, mask)
         return {"loss": loss, "acc": accuracy, **self.statistics.logs()}
+
+    def compare(self, features: Features, codes: Tensor, mask: MaskBatch) -> tuple[Tensor, Tensor]:
+        """Returns the mean cross-entropy at the hidden places and the share that is guessed right, both 0-d.
+
+        Args:
+            features: of all patches.
+            codes: (B * M * K) of the hidden places.
+            mask: what was hidden.
+        """
+        logits = self.lm_head(hidden_features(features, mask, "mim")).float()  # (B * M * K, V)
+        loss = masked_mean(F.cross_entropy(logits, codes, reduction="none"), mask)
+        with torch.no_grad():
+            accuracy = masked_mean((logits.argmax(dim=1) == codes).float(), mask)
+        return loss, accuracy
 
     def diagnose(self, values: Mapping[str, float], progress: Progress) -> dict[str, str]:
         """Says so where the tokenizer uses few of its codes, once enough of them were seen to tell."""

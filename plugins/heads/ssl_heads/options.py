@@ -17,6 +17,16 @@ class CodeHeadOptions(Options):
     biases start at 0."""
 
 
+class PatchAggregationOptions(CodeHeadOptions):
+    """Where the shallow decoder begins, and how deep it is."""
+
+    early_layers: int | None = Field(None, ge=1)
+    """Blocks of the backbone before its patches are taken; None = all but three, at least three quarters: 9 of 12, 21
+    of 24, 3 of 4."""
+    head_layers: int = Field(2, ge=1)
+    """Further blocks."""
+
+
 class RegressionHeadOptions(Options):
     """What is minimised, and how the output layer starts."""
 

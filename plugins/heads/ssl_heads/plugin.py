@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ssl_core.api import Component, hookimpl
-from ssl_heads.options import CodeHeadOptions, RegressionHeadOptions
+from ssl_heads.options import CodeHeadOptions, PatchAggregationOptions, RegressionHeadOptions
 
 
 @hookimpl
@@ -16,6 +16,15 @@ def register_heads() -> list[Component]:
             target="ssl_heads.codes:CodeHead",
             options=CodeHeadOptions,
             references=("BEiT (Bao et al. 2021), arXiv 2106.08254",),
+        ),
+        Component(
+            kind="head",
+            name="patch_aggregation",
+            summary="As mim, and once more by a shallow decoder of early patches and the CLS token",
+            target="ssl_heads.patch_aggregation:PatchAggregationHead",
+            options=PatchAggregationOptions,
+            requires=("backbone:branch",),
+            references=("BEiT v2 (Peng et al. 2022), arXiv 2208.06366",),
         ),
         Component(
             kind="head",
