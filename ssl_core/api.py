@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from ssl_core.download import download
     from ssl_core.ema import ema_update
     from ssl_core.foreign_formats import load_strictly
+    from ssl_core.huggingface_vit import HuggingFaceVitFormat
     from ssl_core.loading import build_untrained, find_export, load, read_export, write_export
     from ssl_core.masked_modeling import MaskedModeling
     from ssl_core.patches import patch_grid
@@ -83,7 +84,6 @@ if TYPE_CHECKING:
         IMAGENET_STD,
         PLAIN_VIT_KEYS,
         from_huggingface_vit,
-        huggingface_vit_spec,
         metadata_object,
         plain_vit_spec,
         plain_vit_state,
@@ -116,6 +116,7 @@ _LAZY = {
     "Features": "ssl_core.contracts.backbone",
     "Grid": "ssl_core.contracts.masker",
     "Head": "ssl_core.contracts.head",
+    "HuggingFaceVitFormat": "ssl_core.huggingface_vit",
     "IMAGENET_MEAN": "ssl_core.plain_vit",
     "IMAGENET_STD": "ssl_core.plain_vit",
     "ImageSet": "ssl_core.contracts.data",
@@ -167,7 +168,6 @@ _LAZY = {
     "find_export": "ssl_core.loading",
     "format_rows": "ssl_core.cli.option_table",
     "from_huggingface_vit": "ssl_core.plain_vit",
-    "huggingface_vit_spec": "ssl_core.plain_vit",
     "labelled_indices": "ssl_core.data.labelled",
     "labelled_splits": "ssl_core.data.labelled",
     "load": "ssl_core.loading",

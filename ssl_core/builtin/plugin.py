@@ -28,7 +28,7 @@ def register_backbones() -> list[Component]:
             names=tuple(SHORT_NAMES),
             name_option="model",
             answers="ssl_core.builtin.vit_names:is_timm_vit",
-            provides=("cls", "drop_tokens"),
+            provides=("any_size", "cls", "drop_tokens"),
             references=("ViT (Dosovitskiy et al. 2020), arXiv 2010.11929",),
         )
     ]
@@ -142,6 +142,6 @@ def register_checkpoint_formats() -> list[Component]:
             kind="checkpoint_format",
             name="huggingface_vit",
             summary="folders of transformers' ViTModel: Google's ViTs, DINO's",
-            target="ssl_core.builtin.vit_formats:HuggingFaceVitFormat",
+            target="ssl_core.builtin.vit_formats:VitModelFormat",
         ),
     ]

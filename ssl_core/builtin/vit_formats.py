@@ -14,9 +14,8 @@ from ssl_core.api import (
     BackboneSpec,
     BuildContext,
     CheckpointFormat,
+    HuggingFaceVitFormat,
     NoOptions,
-    from_huggingface_vit,
-    huggingface_vit_spec,
     metadata_object,
     plain_vit_spec,
     plain_vit_state,
@@ -47,22 +46,11 @@ class TimmVitFormat(CheckpointFormat):
         return plain_vit_spec(state, model=model, mean=mean, std=std), plain_vit_state(state)
 
 
-class HuggingFaceVitFormat(CheckpointFormat):
+class VitModelFormat(HuggingFaceVitFormat):
     """Folders of transformers' `ViTModel`: Google's, DINO's, and others'."""
 
+    model_type = "vit"
     ignored = ("pooler.*", "classifier.*", "mask_token", "embeddings.mask_token", "decoder.*")
-
-    def __init__(self, options: NoOptions, context: BuildContext):
-        pass
-
-    def matches(self, keys: Collection[str], metadata: Mapping[str, str]) -> bool:
-        return metadata_object(metadata, "config.json").get("model_type") == "vit"
-
-    def convert(
-        self, state: Mapping[str, Tensor], metadata: Mapping[str, str]
-    ) -> tuple[BackboneSpec, dict[str, Tensor]]:
-        renamed = from_huggingface_vit(state)
-        return huggingface_vit_spec(renamed, metadata), plain_vit_state(renamed)
 
 
 def _timm_config(metadata: Mapping[str, str]) -> tuple[dict[str, Any], str | None]:

@@ -14,10 +14,8 @@ from ssl_core.api import (
     BackboneSpec,
     BuildContext,
     CheckpointFormat,
+    HuggingFaceVitFormat,
     NoOptions,
-    from_huggingface_vit,
-    huggingface_vit_spec,
-    metadata_object,
     plain_vit_spec,
     plain_vit_state,
 )
@@ -40,19 +38,8 @@ class MaePretrainFormat(CheckpointFormat):
         return plain_vit_spec(state), plain_vit_state(state)
 
 
-class HuggingFaceMaeFormat(CheckpointFormat):
+class HuggingFaceMaeFormat(HuggingFaceVitFormat):
     """A folder of `ViTMAEModel`, or of `ViTMAEForPreTraining` with its decoder."""
 
+    model_type = "vit_mae"
     ignored = ("decoder.*",)
-
-    def __init__(self, options: NoOptions, context: BuildContext):
-        pass
-
-    def matches(self, keys: Collection[str], metadata: Mapping[str, str]) -> bool:
-        return metadata_object(metadata, "config.json").get("model_type") == "vit_mae"
-
-    def convert(
-        self, state: Mapping[str, Tensor], metadata: Mapping[str, str]
-    ) -> tuple[BackboneSpec, dict[str, Tensor]]:
-        renamed = from_huggingface_vit(state)
-        return huggingface_vit_spec(renamed, metadata), plain_vit_state(renamed)
