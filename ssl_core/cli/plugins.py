@@ -9,6 +9,7 @@ from typing import Any
 
 from ssl_core.cli.arguments import Parser
 from ssl_core.cli.console import run_command
+from ssl_core.cli.new_plugin import new_command
 from ssl_core.cli.plugin_report import (
     component_lines,
     component_values,
@@ -26,6 +27,7 @@ _USAGE = """usage: ssl-plugins COMMAND [flags]
   list           every plugin, its state, and its parts
   info NAME      a plugin or a part (beit, beit:block, vit_base): what it is, and its options
   doctor NAME    loads everything that a plugin offers and says what is wrong
+  new KIND NAME  writes a folder with a working part of that kind, ready to install; --out DIR
 
 flags:
   --json            one JSON object on stdout
@@ -43,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def plugins_command(arguments: Sequence[str]) -> Mapping[str, Any] | None:
     """Does what the arguments say; prints it for people and returns it as JSON-ready values."""
+    if "new" in arguments[:1] and not {"--help", "-h"} & set(arguments):
+        return new_command(arguments[1:])
     parser = Parser(prog="ssl-plugins")
     parser.add_argument("command", nargs="?")
     parser.add_argument("name", nargs="?")
@@ -57,7 +61,7 @@ def plugins_command(arguments: Sequence[str]) -> Mapping[str, Any] | None:
         return {"help": _USAGE}
     commands: dict[str, Callable[[Registry, str], Mapping[str, Any]]] = {"info": info, "doctor": doctor}
     if flags.command not in ("list", *commands):
-        allowed = ("list", *commands)
+        allowed = ("list", *commands, "new")
         suggestion = did_you_mean(flags.command, allowed)
         raise UsageError(f"ssl-plugins: no command '{flags.command}'.{suggestion} Allowed: {', '.join(allowed)}")
     if rest:

@@ -41,6 +41,12 @@ def test_every_module_is_packed(names):
             assert module.relative_to(folder.parent).as_posix() in names
 
 
+def test_the_templates_of_new_plugins_are_packed(names):
+    templates = sorted((ROOT / "ssl_core" / "templates").rglob("*.tmpl"))
+    assert templates
+    assert [str(path) for path in templates if path.relative_to(ROOT).as_posix() not in names] == []
+
+
 def test_type_marker_and_entry_points_are_packed(names):
     assert "ssl_core/py.typed" in names
     assert any(name.endswith(".dist-info/entry_points.txt") for name in names)
