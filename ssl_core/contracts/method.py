@@ -66,11 +66,14 @@ class ParamGroup:
         names: as in the method's `named_parameters`.
         lr_scale: factor on the scheduled learning rate.
         decay: whether weight decay applies.
+        frozen_epochs: passes over the data at the start in which they stay exactly as they are: their gradients are
+            dropped before they are clipped, and neither weight decay nor the optimizer's moments touch them.
     """
 
     names: tuple[str, ...]
     lr_scale: float = 1.0
     decay: bool = True
+    frozen_epochs: float = 0.0
 
 
 class Method(nn.Module, ABC):

@@ -31,6 +31,7 @@ def build_optimizer(method: Method, options: OptimOptions) -> Optimizer:
                 "params": [parameters[name] for name in group.names],
                 "lr_scale": group.lr_scale,
                 "decay": group.decay,
+                "frozen_epochs": group.frozen_epochs,
                 "weight_decay": options.weight_decay if group.decay else 0.0,
             }
             for group in groups
@@ -41,6 +42,14 @@ def build_optimizer(method: Method, options: OptimOptions) -> Optimizer:
         eps=options.eps,
         fused=fused,
     )
+
+
+def drop_frozen_gradients(optimizer: Optimizer, epoch: float) -> None:
+    """Takes the gradients from the groups that are still frozen, so that the optimizer passes them over."""
+    for group in optimizer.param_groups:
+        if epoch < group["frozen_epochs"]:
+            for parameter in group["params"]:
+                parameter.grad = None
 
 
 def apply_schedule(optimizer: Optimizer, schedule: Schedule, step: int) -> None:

@@ -13,6 +13,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from ssl_core.runner.device import Device
+from ssl_core.runner.optimizer import drop_frozen_gradients
 from ssl_core.runner.run_state import RunState
 
 
@@ -47,6 +48,7 @@ class PrecisionOptimWrapper(OptimWrapper):
         super().backward(self.state.scaler.scale(loss), **kwargs)
 
     def step(self, **kwargs: Any) -> None:
+        drop_frozen_gradients(self.optimizer, self.state.progress.epoch)
         self.state.scaler.unscale_(self.optimizer)
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         # An infinite bound leaves the gradients as they are and still measures them.
