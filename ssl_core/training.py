@@ -7,7 +7,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from ssl_core.config.changes import change_lines, deciding, find_changes
+from ssl_core.config.changes import (
+    change_lines,
+    check_files_are_given,
+    deciding,
+    find_changed_files,
+    find_changes,
+)
 from ssl_core.config.files import read_config, write_config
 from ssl_core.config.request import Request
 from ssl_core.config.resolve import DataFacts, from_resolved, resolve
@@ -193,17 +199,20 @@ def _resumed_config(
     if "recipe" in settings:
         raise UsageError("recipe: recipes are chosen when a run begins; give the options themselves")
     stored = read_config(folder.config)
+    environment = folder.read_environment()
+    check_files_are_given(environment, stored, registry)
     config = from_resolved(stored, registry, settings, None if file is None else Path(file))
-    before = folder.read_environment().get("config", {})
+    before = environment.get("config", {})
     changes = find_changes(before, from_resolved(stored, registry).as_dict(), config.as_dict())
-    refused = deciding(changes)
+    files = find_changed_files(environment, config)
+    refused = {**deciding(changes), **files}
     if refused and not force:
         raise ConfigError(
             [f"--resume {folder.path}: {line}" for line in change_lines(refused)],
             hint="this changes what is computed. --force goes on with it all the same; "
             f"a new run can start from these weights with --init-from {folder.path}",
         )
-    for line in change_lines(changes):
+    for line in change_lines({**changes, **files}):
         reporter.say(f"changed   {line}")
     return config
 
