@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,19 +14,17 @@ from timm.data.constants import IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ssl_benchmarks.bench_help import help_text, parse_flags
+from ssl_benchmarks.bench_help import add_common_flags, bench_parser, run_bench
 from ssl_benchmarks.features import BackboneFeatures, default_batch_size, default_workers, extract
-from ssl_benchmarks.timing import row, show_rows, time_ratio
+from ssl_benchmarks.timing import row, time_ratio
 from ssl_core.api import (
     ArrayImages,
     BackboneSpec,
     Device,
     Parser,
     Registry,
-    RuntimeOptions,
     at_least,
     build_untrained,
-    choose_device,
 )
 
 GOAL = 1.1
@@ -34,18 +33,15 @@ GOAL = 1.1
 
 def command(arguments: Sequence[str]) -> Mapping[str, Any]:
     """Measures, prints the rows, and returns them as JSON-ready values."""
-    parser = _parser()
-    if "--help" in arguments or "-h" in arguments:
-        text = help_text(parser, "Features of clean images: the time over that of a bare timm loop.")
-        print(text)
-        return {"help": text}
-    flags = parse_flags(parser, arguments)
-    device = choose_device(RuntimeOptions())
+    return run_bench(arguments, parser(), "Features of clean images: the time over that of a bare timm loop.", measure)
+
+
+def measure(flags: argparse.Namespace, device: Device) -> list[dict[str, Any]]:
+    """Measures what the flags ask for."""
     large = device.device.type == "cuda"
     model = flags.model or ("vit_base_patch16_224" if large else "vit_tiny_patch16_224")
-    found = rows(device, model, flags.image_size, flags.images or (8192 if large else 64), flags.repeats, flags.workers)
-    show_rows(found)
-    return {"device": device.describe(), "rows": found}
+    images = flags.images or (8192 if large else 64)
+    return rows(device, model, flags.image_size, images, flags.repeats, flags.workers)
 
 
 def rows(
@@ -130,9 +126,10 @@ class _Plain(Dataset):
         return self._transform(Image.fromarray(self._pixels[index]))
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="ssl-bench features")
-    add = parser.add_argument
+def parser() -> Parser:
+    """Returns the flags."""
+    found = bench_parser("features")
+    add = found.add_argument
     add("--model", metavar="NAME", help="timm's name; ViT-B/16 on a GPU, ViT-Ti/16 on a CPU by default")
     add("--image-size", metavar="PIXELS", type=at_least(1), default=224, help="that the network sees (default 224)")
     add("--images", metavar="N", type=at_least(1), help="how many; 8192 on a GPU, 64 on a CPU by default")
@@ -142,7 +139,4 @@ def _parser() -> Parser:
         type=at_least(0),
         help="processes that prepare images; by default as an evaluation has",
     )
-    add("--repeats", metavar="N", type=at_least(1), default=5, help="pairs of measurements (default 5)")
-    add("--json", action="store_true", help="print one JSON object on stdout, everything else on stderr")
-    add("--help", "-h", action="store_true", help="this help")
-    return parser
+    return add_common_flags(found, repeats=5)

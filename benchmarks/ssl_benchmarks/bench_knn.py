@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ssl_benchmarks.bench_help import help_text, parse_flags
+from ssl_benchmarks.bench_help import add_common_flags, bench_parser, run_bench
 from ssl_benchmarks.knn.search import nearest, unit_rows
 from ssl_benchmarks.knn.search_faiss import FaissUnusable, choose_search, plain_search
-from ssl_benchmarks.timing import row, show_rows, time_ratio
-from ssl_core.api import Device, Parser, RuntimeOptions, UsageError, at_least, choose_device
+from ssl_benchmarks.timing import row, time_ratio
+from ssl_core.api import Device, Parser, UsageError, at_least
 
 GOAL = 1.1
 """At most this share of the time that faiss alone takes."""
@@ -20,16 +21,13 @@ GOAL = 1.1
 
 def command(arguments: Sequence[str]) -> Mapping[str, Any]:
     """Measures, prints the rows, and returns them as JSON-ready values."""
-    parser = _parser()
-    if "--help" in arguments or "-h" in arguments:
-        text = help_text(parser, "Finding the neighbours with defined ties: its time over that of a plain faiss call.")
-        print(text)
-        return {"help": text}
-    flags = parse_flags(parser, arguments)
-    device = choose_device(RuntimeOptions())
-    found = rows(device, flags.bank, flags.queries, flags.width, flags.k, flags.repeats)
-    show_rows(found)
-    return {"device": device.describe(), "rows": found}
+    summary = "Finding the neighbours with defined ties: its time over that of a plain faiss call."
+    return run_bench(arguments, parser(), summary, measure)
+
+
+def measure(flags: argparse.Namespace, device: Device) -> list[dict[str, Any]]:
+    """Measures what the flags ask for."""
+    return rows(device, flags.bank, flags.queries, flags.width, flags.k, flags.repeats)
 
 
 def rows(
@@ -74,14 +72,12 @@ def rows(
     return found
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="ssl-bench knn")
-    add = parser.add_argument
+def parser() -> Parser:
+    """Returns the flags."""
+    found = bench_parser("knn")
+    add = found.add_argument
     add("--bank", metavar="N", type=at_least(1), default=50_000, help="vectors that are searched (default 50000)")
     add("--queries", metavar="N", type=at_least(1), default=10_000, help="vectors that are looked for (default 10000)")
     add("--width", metavar="D", type=at_least(1), default=768, help="of a vector (default 768)")
     add("--k", metavar="N", type=at_least(1), default=20, help="neighbours (default 20)")
-    add("--repeats", metavar="N", type=at_least(1), default=5, help="pairs of measurements (default 5)")
-    add("--json", action="store_true", help="print one JSON object on stdout, everything else on stderr")
-    add("--help", "-h", action="store_true", help="this help")
-    return parser
+    return add_common_flags(found, repeats=5)

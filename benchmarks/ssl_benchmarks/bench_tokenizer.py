@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ssl_benchmarks.bench_help import help_text, parse_flags
-from ssl_benchmarks.timing import row, show_rows, time_ratio
-from ssl_core.api import (
-    Batch,
-    BuildContext,
-    Device,
-    MaskBatch,
-    Method,
-    Parser,
-    Progress,
-    Registry,
-    RuntimeOptions,
-    TargetSource,
-    at_least,
-    choose_device,
-    validate_options,
-)
+from ssl_benchmarks.bench_help import add_common_flags, bench_parser, run_bench
+from ssl_benchmarks.bench_parts import DALLE_SIZE, PROGRESS, beit_method, noise_batch, training_step, unit_views
+from ssl_benchmarks.timing import compare_times, not_measured, row, time_ratio
+from ssl_core.api import Device, Parser, at_least
+
+GOAL = 0.4
+"""At most this share of the plain float32 encoder's time, on a CPU that multiplies bf16."""
 
 _TOKENIZERS: Mapping[str, Mapping[str, Any]] = {
     "kmeans": {"vocab_size": 512},
     "dvae": {"vocab_size": 512, "hidden": 128, "blocks": 2, "stem": 4},
-    # DALL-E's architecture, which `tokenizer=dalle` has too; the weights do not change the cost.
-    "dvae (DALL-E's size)": {
-        "vocab_size": 8192,
-        "hidden": 256,
-        "blocks": 2,
-        "stem": 1,
-        "downsample": 8,
-        "logits": "linear",
-    },
+    "dvae (DALL-E's size)": DALLE_SIZE,
     "vqkd (BEiT v2's size)": {},
 }
 """What is measured: a tokenizer's name, and a word on its size, -> its options."""
@@ -45,18 +29,16 @@ _TOKENIZERS: Mapping[str, Mapping[str, Any]] = {
 
 def command(arguments: Sequence[str]) -> Mapping[str, Any]:
     """Measures, prints the rows, and returns them as JSON-ready values."""
-    parser = _parser()
-    if "--help" in arguments or "-h" in arguments:
-        text = help_text(parser, "What computing the targets adds to a training step: time with over time without.")
-        print(text)
-        return {"help": text}
-    flags = parse_flags(parser, arguments)
-    device = choose_device(RuntimeOptions())
+    summary = "What computing the targets adds to a training step: time with over time without."
+    return run_bench(arguments, parser(), summary, measure)
+
+
+def measure(flags: argparse.Namespace, device: Device) -> list[dict[str, Any]]:
+    """Measures what the flags ask for."""
     large = device.device.type == "cuda"
-    backbone = flags.backbone or ("vit_base" if large else "vit_tiny")
-    found = rows(device, backbone, flags.image_size, flags.batch_size or (256 if large else 8), flags.repeats)
-    show_rows(found)
-    return {"device": device.describe(), "rows": found}
+    backbone, batch_size = flags.backbone or ("vit_base" if large else "vit_tiny"), flags.batch_size
+    found = rows(device, backbone, flags.image_size, batch_size or (256 if large else 8), flags.repeats)
+    return [*found, *encoder_rows(device, flags.image_size, batch_size or (256 if large else 2), flags.repeats)]
 
 
 def rows(device: Device, backbone: str, image_size: int, batch_size: int, repeats: int) -> list[dict[str, Any]]:
@@ -71,83 +53,77 @@ def rows(device: Device, backbone: str, image_size: int, batch_size: int, repeat
     """
     found = []
     for name, options in _TOKENIZERS.items():
-        method = _method(name.split(" ")[0], options, backbone, image_size).to(device.device)
-        batch = _batch(method, batch_size, device.device)
-        optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=1e-4)
-        target = method.target
+        method = beit_method(name.split(" ")[0], options, image_size, model=backbone).to(device.device)
+        batch = unit_views(noise_batch(method, batch_size, device.device))
         with torch.no_grad(), device.autocast():
-            given = _GivenTargets(target.targets(batch.views, method.grid))
-
-        def step(source: nn.Module, method: Any = method, batch: Batch = batch, optimizer: Any = optimizer) -> None:
-            method.target = source
-            with device.autocast():
-                loss = method(batch, Progress(0, 100, 100)).loss
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-
-        ratio, spread = time_ratio(
-            lambda target=target, step=step: step(target), lambda given=given, step=step: step(given), repeats=repeats
+            given = replace(batch, targets=method.target.targets(batch.views, method.grid))
+        with_tokenizer, without = (
+            training_step(method, lambda batch=batch, method=method: method(batch, PROGRESS).loss, device)
+            for batch in (batch, given)
         )
+        ratio, spread = time_ratio(with_tokenizer, without, repeats=repeats)
         share = 1 - 1 / ratio
         line = row(f"step with tokenizer {name}", "the same step on given targets", ratio, spread)
         found.append({**line, "share_of_step": round(share, 4), "backbone": backbone, "image_size": image_size})
     return found
 
 
-class _GivenTargets(TargetSource):
-    """Targets that cost nothing."""
+def encoder_rows(device: Device, image_size: int, batch_size: int, repeats: int) -> list[dict[str, Any]]:
+    """Measures the codes of DALL-E's size of the dVAE, as a step computes them, against its encoder written plainly.
 
-    def __init__(self, ids: Tensor):
-        super().__init__()
-        self._ids = ids
+    Args:
+        device: where, and in which precision.
+        image_size: pixels of the backbone's view; the tokenizer's is half as large.
+        batch_size: images at once.
+        repeats: pairs of measurements.
+    """
+    name, baseline = "codes of DALL-E's size of the dVAE", "its encoder in float32, NCHW, all codes at all places"
+    method = beit_method("dvae", DALLE_SIZE, image_size, model="vit_tiny", depth=1).to(device.device)
+    batch = unit_views(noise_batch(method, batch_size, device.device))
+    encoder = method.target.get_submodule("encoder")
 
-    def targets(self, views: Mapping[str, Tensor], grid: tuple[int, int]) -> Tensor:
-        return self._ids
+    @torch.no_grad()
+    def ours() -> Tensor:
+        with device.autocast():
+            return method.target.targets(batch.views, method.grid)
 
+    @torch.no_grad()
+    def plain() -> Tensor:
+        x = plain_trunk(encoder, 0.8 * batch.views["tokens"] + 0.1)  # (B, D, h, w)
+        return encoder.output(x).argmax(1).flatten(1)  # (B, N)
 
-def _method(tokenizer: str, tokenizer_options: Mapping[str, Any], backbone: str, image_size: int) -> Any:
-    registry = Registry.load()
-    parts: dict[str, Any] = {}
-    context = BuildContext(image_size=image_size, train_images=1_000_000, parts=parts, registry=registry)
-    chosen = {
-        "backbone": ("beit:vit", {"model": backbone}),
-        "tokenizer": (f"tokenizers:{tokenizer}", tokenizer_options),
-        "masker": ("beit:block", {}),
-        "head": ("heads:mim", {}),
-    }
-    for slot, (name, options) in chosen.items():
-        component = registry.find(name, slot).component
-        parts[slot] = component.load()(validate_options(component.options, options), context)
-    component = registry.find("beit:beit", "method").component
-    method: Method = component.load()(component.options(), context)
-    return method.train()
-
-
-def _batch(method: Any, batch_size: int, device: torch.device) -> Batch:
-    """Makes a batch of noise with every view that the method wants, and masks that hide 40 %."""
-    generator = torch.Generator().manual_seed(0)
-    views = {
-        name: torch.rand(batch_size, 3, view.size, view.size, generator=generator).to(device)
-        for name, view in method.views.items()
-    }
-    patches = method.grid[0] * method.grid[1]
-    ids = (
-        torch.rand(batch_size, patches, generator=generator).argsort(1)[:, : patches * 2 // 5].sort(1).values
-    )  # (B, K)
-    hidden = torch.zeros(batch_size, patches, dtype=torch.bool).scatter_(1, ids, True)  # (B, N)
-    numbers = torch.arange(batch_size)
-    mask = MaskBatch(hidden=hidden[:, None], ids=ids[:, None])
-    return Batch(views=views, index=numbers, source=numbers, label=numbers, mask=mask).to(device)
+    found = compare_times(ours, plain, repeats)
+    cpu = device.device.type == "cpu"
+    line = found.row(name, baseline, device.device, GOAL if cpu and device.precision == "bf16" else None)
+    line = {**line, "precision": device.precision, "batch_size": batch_size}
+    if cpu and device.precision == "bf16":
+        return [line]
+    return [line, not_measured(f"{name}, bf16 CPU", baseline, "this is no CPU that multiplies bf16", GOAL)]
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="ssl-bench tokenizer")
-    add = parser.add_argument
+def plain_trunk(encoder: nn.Module, x: Tensor) -> Tensor:
+    """Returns what the last convolution of a dVAE's encoder sees, (B, D, h, w), computed as one would write it first.
+
+    Args:
+        encoder: the dVAE's.
+        x: (B, C, H, W) float32, in the network's range.
+    """
+    x = encoder.get_submodule("input")(x)
+    for index, group in enumerate(encoder.get_submodule("groups").children()):
+        x = torch.max_pool2d(x, 2) if index else x
+        for block in group.children():
+            branch = x
+            for conv in block.get_submodule("convs").children():
+                branch = conv(branch.relu())
+            x = block.get_submodule("skip")(x) + block.gain * branch
+    return x.relu()
+
+
+def parser() -> Parser:
+    """Returns the flags."""
+    found = bench_parser("tokenizer")
+    add = found.add_argument
     add("--backbone", metavar="NAME", help="vit_base on a GPU, vit_tiny on a CPU by default")
     add("--image-size", metavar="PIXELS", type=at_least(1), default=224, help="of the backbone's view (default 224)")
     add("--batch-size", metavar="N", type=at_least(1), help="images in a step; 256 on a GPU, 8 on a CPU by default")
-    add("--repeats", metavar="N", type=at_least(1), default=7, help="pairs of measurements (default 7)")
-    add("--json", action="store_true", help="print one JSON object on stdout, everything else on stderr")
-    add("--help", "-h", action="store_true", help="this help")
-    return parser
+    return add_common_flags(found)

@@ -5,19 +5,39 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
+Clock = Literal["wall", "cpu"]
+_CLOCKS: Mapping[Clock, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
-def time_ratio(
-    candidate: Callable[[], Any],
-    baseline: Callable[[], Any],
-    *,
-    repeats: int = 7,
-    clock: Literal["wall", "cpu"] = "wall",
-) -> tuple[float, float]:
-    """Returns (ratio, spread): the median time of candidate over baseline, and half the range of its middle half.
+
+@dataclass(frozen=True)
+class Comparison:
+    """A candidate beside its baseline.
+
+    Attributes:
+        wall, cpu: (ratio, spread) of the times that passed, and of the CPU time of this process, which does not see
+            waiting: the median of candidate over baseline, and half the range of its middle half.
+        seconds: median that passed while the candidate worked once.
+    """
+
+    wall: tuple[float, float]
+    cpu: tuple[float, float]
+    seconds: float
+
+    def row(self, name: str, baseline: str, device: torch.device, goal: float | None = None) -> dict[str, Any]:
+        """Returns a line with the ratios of both clocks. What is judged is CPU time on a CPU, where other work on
+        the machine does not count, and wall time on a GPU."""
+        clock: Clock = "cpu" if device.type == "cpu" else "wall"
+        both = {f"{name}_ratio": round(getattr(self, name)[0], 4) for name in _CLOCKS}
+        return {**row(name, baseline, *getattr(self, clock), goal), "clock": clock, **both}
+
+
+def compare_times(candidate: Callable[[], Any], baseline: Callable[[], Any], repeats: int = 7) -> Comparison:
+    """Measures a candidate and its baseline by both clocks.
 
     The two take turns, so that whatever else the machine does falls on both alike; each is called once
     before, unmeasured.
@@ -25,16 +45,25 @@ def time_ratio(
     Args:
         candidate, baseline: do the work once. On a GPU they need not wait for it.
         repeats: pairs of measurements.
-        clock: `wall` time, or `cpu` time of this process, which does not see waiting.
     """
     candidate(), baseline()
-    ratios = []
+    times: dict[str, list[dict[Clock, float]]] = {"candidate": [], "baseline": []}
+    work = {"candidate": candidate, "baseline": baseline}
     for number in range(repeats):
-        pair = (candidate, baseline) if number % 2 == 0 else (baseline, candidate)
-        times = {work: _time(work, clock) for work in pair}
-        ratios.append(times[candidate] / times[baseline])
-    low, _, high = statistics.quantiles(ratios, n=4) if repeats > 1 else (ratios[0],) * 3
-    return statistics.median(ratios), (high - low) / 2
+        for side in ("candidate", "baseline") if number % 2 == 0 else ("baseline", "candidate"):
+            times[side].append(_time(work[side]))
+    found = {
+        clock: _ratio([one[clock] for one in times["candidate"]], [one[clock] for one in times["baseline"]])
+        for clock in _CLOCKS
+    }
+    return Comparison(found["wall"], found["cpu"], statistics.median(one["wall"] for one in times["candidate"]))
+
+
+def time_ratio(
+    candidate: Callable[[], Any], baseline: Callable[[], Any], *, repeats: int = 7, clock: Clock = "wall"
+) -> tuple[float, float]:
+    """Returns (ratio, spread) by one clock; see `compare_times`."""
+    return getattr(compare_times(candidate, baseline, repeats), clock)
 
 
 def row(name: str, baseline: str, ratio: float, spread: float, goal: float | None = None) -> dict[str, Any]:
@@ -42,7 +71,7 @@ def row(name: str, baseline: str, ratio: float, spread: float, goal: float | Non
 
     Args:
         name, baseline: what was measured, against what.
-        ratio, spread: as `time_ratio` returns them.
+        ratio, spread: as in `Comparison`.
         goal: the ratio should be at most this; None = no goal.
     """
     return {
@@ -55,20 +84,40 @@ def row(name: str, baseline: str, ratio: float, spread: float, goal: float | Non
     }
 
 
+def not_measured(name: str, baseline: str, why: str, goal: float | None = None) -> dict[str, Any]:
+    """Returns the line of a goal that this machine cannot test: ratio, spread and met are None.
+
+    Args:
+        name, baseline, goal: as in `row`.
+        why: what is missing.
+    """
+    empty = {"ratio": None, "spread": None, "goal": goal, "met": None}
+    return {"name": name, "baseline": baseline, **empty, "not_measured": why}
+
+
 def show_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     """Prints the lines of a benchmark."""
     for found in rows:
-        goal = "" if found["goal"] is None else f"  goal {found['goal']:g}: {'met' if found['met'] else 'missed'}"
-        print(f"{found['name']}: {found['ratio']:.3f} +- {found['spread']:.3f} of {found['baseline']}{goal}")
+        goal = "" if found["goal"] is None else f"  goal {found['goal']:g}"
+        if found["ratio"] is None:
+            print(f"{found['name']}, against {found['baseline']}: not measured: {found['not_measured']}{goal}")
+            continue
+        judged = "" if found["met"] is None else f": {'met' if found['met'] else 'missed'}"
+        print(f"{found['name']}: {found['ratio']:.3f} +- {found['spread']:.3f} of {found['baseline']}{goal}{judged}")
 
 
-def _time(work: Callable[[], Any], clock: str) -> float:
-    now = time.perf_counter if clock == "wall" else time.process_time
+def _ratio(candidate: Sequence[float], baseline: Sequence[float]) -> tuple[float, float]:
+    ratios = [ours / theirs for ours, theirs in zip(candidate, baseline, strict=True)]
+    low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (ratios[0],) * 3
+    return statistics.median(ratios), (high - low) / 2
+
+
+def _time(work: Callable[[], Any]) -> dict[Clock, float]:
     _wait_for_device()
-    start = now()
+    start = {clock: now() for clock, now in _CLOCKS.items()}
     work()
     _wait_for_device()
-    return now() - start
+    return {clock: now() - start[clock] for clock, now in _CLOCKS.items()}
 
 
 def _wait_for_device() -> None:

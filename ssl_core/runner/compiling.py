@@ -17,8 +17,13 @@ def compile_method(method: Method, device: torch.device) -> None:
         compile_target(method)
 
 
-def compile_blocks(method: nn.Module) -> None:
-    """Compiles block by block: small graphs, and no graph break outside of them."""
+def compile_blocks(method: nn.Module, backend: str = "inductor") -> None:
+    """Compiles block by block: small graphs, and no graph break outside of them.
+
+    Args:
+        method: with backbones anywhere in it.
+        backend: of torch.compile.
+    """
     for module in method.modules():
         if isinstance(module, Backbone):
             # Blocks differ in constants (drop path grows with depth), so each may need graphs of its own, for
@@ -26,7 +31,7 @@ def compile_blocks(method: nn.Module) -> None:
             limit = torch._dynamo.config.recompile_limit
             torch._dynamo.config.recompile_limit = max(limit, 4 * len(module.blocks))
             for block in module.blocks:
-                block.compile()
+                block.compile(backend=backend)
 
 
 def compile_target(method: Method) -> None:

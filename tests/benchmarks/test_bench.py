@@ -42,9 +42,11 @@ def test_a_goal_is_met_or_missed():
 
 def test_the_tokenizers_share_of_a_step_is_printed(monkeypatch, capsys):
     monkeypatch.setattr(bench_tokenizer, "_TOKENIZERS", {"kmeans": {"vocab_size": 16}})
+    monkeypatch.setattr(bench_tokenizer, "DALLE_SIZE", {**bench_tokenizer.DALLE_SIZE, "vocab_size": 16, "hidden": 8})
     assert main(["tokenizer", "--image-size", "32", "--batch-size", "2", "--repeats", "2", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["rows"]
-    assert [line["name"] for line in found] == ["step with tokenizer kmeans"]
+    codes = "codes of DALL-E's size of the dVAE"
+    assert [line["name"] for line in found] == ["step with tokenizer kmeans", codes, f"{codes}, bf16 CPU"]
     assert {"baseline", "ratio", "spread", "goal", "met", "share_of_step"} <= found[0].keys()
 
 
