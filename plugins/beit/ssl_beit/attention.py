@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ssl_beit.relative_position import bias_of
 
@@ -24,7 +25,27 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Te
         bias = bias.to(query.dtype)[..., : key.shape[-2]]  # (1, H, L, L)
     if uses_explicit_attention(query):
         return explicit_attention(query, key, value, bias)
+    if bias is not None and query.is_cuda and torch.is_grad_enabled():
+        return chosen_attention(query, key, value, bias)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+
+
+def chosen_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """`attend` as one fused call, with the kernels that can be trusted with a bias and a gradient."""
+    with sdpa_kernel(training_backends(query, bias)):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)  # (B, H, L, d)
+
+
+def training_backends(query: Tensor, bias: Tensor) -> list[SDPBackend]:
+    """Returns the fused kernels that may be used on a GPU with a bias, where there is a gradient.
+
+    Never cuDNN's: it has no gradient for a bias, so torch takes it for a frozen one alone, and its backward pass then
+    gives NaN on an H100 where the length is 64 more than a multiple of 128, which 8x8 patches without CLS are. Nor the
+    memory-efficient one where the bias alone has a gradient: it then writes outside of its memory.
+    """
+    if bias.requires_grad and not query.requires_grad:
+        return [SDPBackend.MATH]
+    return [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 def uses_explicit_attention(query: Tensor) -> bool:
