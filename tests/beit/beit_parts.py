@@ -11,7 +11,8 @@ from ssl_beit.masker import BlockMasker
 from ssl_beit.options import BeitVitOptions, BlockMaskerOptions
 from ssl_core.api import Batch, BuildContext, MaskBatch, MaskedModeling, MaskedModelingOptions, Tokenizer
 from ssl_heads.codes import CodeHead
-from ssl_heads.options import CodeHeadOptions
+from ssl_heads.options import CodeHeadOptions, PatchAggregationOptions
+from ssl_heads.patch_aggregation import PatchAggregationHead
 
 
 class FixedTokenizer(Tokenizer):
@@ -30,14 +31,28 @@ class FixedTokenizer(Tokenizer):
 
 def beit_method(vocab_size: int = 64, images: int = 4, image_size: int = 32, **backbone) -> MaskedModeling:
     """Builds BEiT's method; `backbone` are options of the ViT."""
+    context = _context(vocab_size, images, image_size, backbone)
+    context.parts["head"] = CodeHead(CodeHeadOptions(), context)
+    return MaskedModeling(MaskedModelingOptions(), context)
+
+
+def beit_v2_method(
+    vocab_size: int = 64, images: int = 4, image_size: int = 32, head: dict | None = None, **backbone
+) -> MaskedModeling:
+    """Builds BEiT v2's method; `head` are options of the head, `backbone` of the ViT."""
+    context = _context(vocab_size, images, image_size, backbone)
+    context.parts["head"] = PatchAggregationHead(PatchAggregationOptions(**(head or {})), context)
+    return MaskedModeling(MaskedModelingOptions(), context)
+
+
+def _context(vocab_size: int, images: int, image_size: int, backbone: dict) -> BuildContext:
     parts: dict = {}
     context = BuildContext(image_size=image_size, parts=parts)
     parts["backbone"] = BeitVit(BeitVitOptions(**backbone), context)
     height, width = context.grid
     parts["tokenizer"] = FixedTokenizer(vocab_size, images, height * width)
     parts["masker"] = BlockMasker(BlockMaskerOptions(), context)
-    parts["head"] = CodeHead(CodeHeadOptions(), context)
-    return MaskedModeling(MaskedModelingOptions(), context)
+    return context
 
 
 def randomise(module: torch.nn.Module, std: float = 0.02) -> None:

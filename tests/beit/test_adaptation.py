@@ -210,7 +210,7 @@ def test_depth_of_what_fine_tuning_adds():
 
 def test_without_any_relative_bias_patches_may_be_left_out():
     backbone = _vit(96, rel_pos_bias="none", abs_pos_emb=True)
-    assert backbone.provides == {"cls", "drop_tokens", "attention"}
+    assert backbone.provides == {"cls", "branch", "drop_tokens", "attention"}
     kept = backbone.encode(torch.randn(1, 36, 32), (6, 6), ids=torch.tensor([[1, 5]]))
     assert kept.patches.shape == (1, 2, 32)
     tables = _vit(96, rel_pos_bias="per_block")

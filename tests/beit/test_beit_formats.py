@@ -111,7 +111,7 @@ def test_pretrained_files(kind, tmp_path):
 def test_the_papers_plain_model(tmp_path):
     reference = _reference(**KINDS["plain"], embed_dim=192, num_heads=3)
     backbone = load(_write(tmp_path / "a.pth", _pretraining_state(reference)))
-    assert backbone.provides == {"cls", "drop_tokens", "attention"}
+    assert backbone.provides == {"cls", "branch", "drop_tokens", "attention"}
     _assert_same_features(backbone, reference, _images())
 
 

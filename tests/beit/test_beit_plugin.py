@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from ssl_beit.recipes import PRESET, RECIPES
+from ssl_beit.recipes_v2 import PRESET_V2, RECIPES_V2
 from ssl_core.api import Registry
 from ssl_core.config.sections import SECTIONS
 
@@ -26,10 +27,12 @@ def test_registering_imports_no_torch():
     ("kind", "name"),
     [
         ("method", "beit"),
+        ("method", "beitv2"),
         ("backbone", "beit:vit"),
         ("masker", "beit:block"),
         ("transform", "beit:two_view"),
         ("head", "heads:mim"),
+        ("head", "heads:patch_aggregation"),
         ("head", "heads:regression"),
         ("backbone", "core:vit"),
         ("checkpoint_format", "beit:microsoft"),
@@ -46,7 +49,10 @@ def test_short_names_mean_beits_own_vit(registry):
     assert registry.find("deit3_base_patch16_224", "backbone").qualified == "core:vit"
 
 
-@pytest.mark.parametrize("settings", [PRESET, *(recipe.settings for recipe in RECIPES)])
+@pytest.mark.parametrize(
+    "settings",
+    [PRESET, PRESET_V2, *(recipe.settings for recipe in (*RECIPES, *RECIPES_V2))],
+)
 def test_every_setting_is_an_option_of_the_default_parts(registry, settings):
     method = registry.find("beit", "method").component
     slots = {**method.slots, "tokenizer": settings.get("tokenizer", "tokenizers:kmeans")}
@@ -57,10 +63,12 @@ def test_every_setting_is_an_option_of_the_default_parts(registry, settings):
         assert option in options.model_fields, key
 
 
-def _settings(size: int, backbone: str = "vit_base", demonstration: bool = False) -> dict:
+def _settings(
+    size: int, backbone: str = "vit_base", demonstration: bool = False, preset=PRESET, recipes=RECIPES
+) -> dict:
     """Returns the preset with every recipe that fits, as the engine layers them."""
-    settings = dict(PRESET)
-    for recipe in RECIPES:
+    settings = dict(preset)
+    for recipe in recipes:
         when = recipe.when
         fits = when.image_size[0] <= size <= when.image_size[1]
         if fits and (not when.backbones or backbone in when.backbones) and (demonstration or not when.demonstration):
@@ -68,11 +76,12 @@ def _settings(size: int, backbone: str = "vit_base", demonstration: bool = False
     return settings
 
 
-def test_recipes_follow_the_size_of_the_images():
+@pytest.mark.parametrize(("preset", "recipes"), [(PRESET, RECIPES), (PRESET_V2, RECIPES_V2)])
+def test_recipes_follow_the_size_of_the_images(preset, recipes):
     sizes = {20: 32, 40: 32, 41: 64, 80: 64, 81: 128, 160: 128, 161: 224, 500: 224}
-    assert {size: _settings(size)["data.image_size"] for size in sizes} == sizes
-    for size in sizes:
-        settings = _settings(size)
+    found = {size: _settings(size, preset=preset, recipes=recipes) for size in sizes}
+    assert {size: settings["data.image_size"] for size, settings in found.items()} == sizes
+    for settings in found.values():
         patch_size = settings.get("backbone.patch_size", 16)
         assert settings["data.image_size"] % patch_size == 0
         assert settings["data.image_size"] // patch_size in (8, 14)
@@ -85,6 +94,21 @@ def test_imagenet_recipes_are_the_papers():
     assert (base["train.epochs"], base["train.batch_size"], base["optim.lr"]) == (800, 2048, 1.5e-3)
     assert "tokenizer" not in base
     assert large["backbone.init_values"] == 1e-5
+
+
+def test_imagenet_recipes_of_v2_are_the_papers():
+    base = _settings(400, preset=PRESET_V2, recipes=RECIPES_V2)
+    large = _settings(400, "vit_large", preset=PRESET_V2, recipes=RECIPES_V2)
+    long = {recipe.name: recipe.settings for recipe in RECIPES_V2}["imagenet-base-1600"]
+    for settings in (base, large, {**PRESET_V2, **long}):
+        assert round(settings["masker.ratio"] * 196) == 75
+        assert (settings["optim.clip_grad"], settings["optim.lr"], settings["train.batch_size"]) == (3.0, 1.5e-3, 2048)
+        assert settings["transform.scale"] == (0.2, 1.0)
+        assert settings["data.mean"] == (0.485, 0.456, 0.406)
+    assert large["backbone.init_values"] == 1e-5
+    names = ("train.epochs", "optim.betas", "backbone.drop_path")
+    assert [base[name] for name in names] == [300, (0.9, 0.98), 0.0]
+    assert [long[name] for name in names] == [1600, (0.9, 0.999), 0.1]
 
 
 def test_demonstration_is_short():

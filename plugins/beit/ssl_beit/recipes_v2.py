@@ -1,4 +1,4 @@
-"""BEiT v2's settings as data: the preset, ImageNet-1K (paper, appendix, and the authors' commands), and small images."""
+"""BEiT v2's settings as data: the preset, ImageNet-1K (the paper and the authors' commands), and small images."""
 
 from __future__ import annotations
 

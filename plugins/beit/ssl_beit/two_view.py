@@ -10,9 +10,27 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from ssl_beit.options import TwoViewOptions
-from ssl_core.api import BuildContext, Transform, ViewSpec, crop_and_resize, random_crop_box, to_tensor
+from ssl_core.api import (
+    BuildContext,
+    ColourChange,
+    Picture,
+    Transform,
+    ViewSpec,
+    crop_and_resize,
+    cut,
+    decode_for,
+    mean_colour,
+    random_crop_box,
+    to_tensor,
+)
 
-_ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+_ENHANCERS = {
+    "brightness": ImageEnhance.Brightness,
+    "contrast": ImageEnhance.Contrast,
+    "saturation": ImageEnhance.Color,
+}
+
+Box = tuple[int, int, int, int]
 
 
 class TwoView(Transform):
@@ -21,17 +39,29 @@ class TwoView(Transform):
     Views that name another one in `crop_of` show exactly its crop, resized by their own filter, so
     that the tokenizer sees what the backbone sees, jitter included. The whole image is jittered
     before it is cropped, as the reference does: contrast depends on it.
+
+    The recipe `fast` draws the same numbers, cuts the same crops and jitters them afterwards by the same factors,
+    contrast about the mean of the whole image; it works on bytes, see `ssl_core/data/fast_cut.py`.
     """
 
     def __init__(self, options: TwoViewOptions, context: BuildContext):
         self.options = options
+        self.takes_pictures = options.recipe == "fast"
+        self.faster = None if self.takes_pictures else "transform.recipe=fast"
 
     def __call__(
-        self, image: Image.Image, views: Mapping[str, ViewSpec], rng: Callable[[str], random.Random]
+        self, image: Image.Image | Picture, views: Mapping[str, ViewSpec], rng: Callable[[str], random.Random]
     ) -> dict[str, Tensor]:
         generators = {name: rng(name) for name, spec in views.items() if spec.crop_of is None}
-        image = self._changed(image, next(iter(generators.values())))
-        boxes = {name: self._boxes(image, views[name], generator) for name, generator in generators.items()}
+        first = next(iter(generators.values()))
+        jitter, flip = self._jitter(first), first.random() < self.options.flip
+        boxes = {name: self._boxes(image.size, views[name], generator) for name, generator in generators.items()}
+        if isinstance(image, Picture):
+            return _cut_fast(image, views, boxes, jitter, flip)
+        for name, factor in jitter:
+            image = _ENHANCERS[name](image).enhance(factor)
+        if flip:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         return {
             name: torch.stack(
                 [
@@ -42,15 +72,51 @@ class TwoView(Transform):
             for name, spec in views.items()
         }
 
-    def _changed(self, image: Image.Image, rng: random.Random) -> Image.Image:
+    def _jitter(self, rng: random.Random) -> list[tuple[str, float]]:
+        """Draws (what is changed, its factor), in the order in which it is done."""
         strength = self.options.jitter
-        if strength > 0:
-            for enhancer in rng.sample(_ENHANCERS, len(_ENHANCERS)):
-                image = enhancer(image).enhance(rng.uniform(1 - strength, 1 + strength))
-        if rng.random() < self.options.flip:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return image
+        if strength == 0:
+            return []
+        return [(name, rng.uniform(1 - strength, 1 + strength)) for name in rng.sample(list(_ENHANCERS), 3)]
 
-    def _boxes(self, image: Image.Image, spec: ViewSpec, rng: random.Random) -> list[tuple[int, int, int, int]]:
+    def _boxes(self, size: tuple[int, int], spec: ViewSpec, rng: random.Random) -> list[Box]:
         scale = spec.scale or self.options.scale
-        return [random_crop_box(*image.size, scale, self.options.ratio, rng) for _ in range(spec.count)]
+        return [random_crop_box(*size, scale, self.options.ratio, rng) for _ in range(spec.count)]
+
+
+def _cut_fast(
+    picture: Picture,
+    views: Mapping[str, ViewSpec],
+    boxes: Mapping[str, list[Box]],
+    jitter: list[tuple[str, float]],
+    flip: bool,
+) -> dict[str, Tensor]:
+    """Cuts every view out of the picture, then flips and jitters the views.
+
+    Args:
+        boxes: name of a view -> its crops, in the flipped image.
+        jitter: as `_jitter` draws it.
+    """
+    if flip:
+        width = picture.size[0]
+        boxes = {name: [_mirrored(box, width) for box in own] for name, own in boxes.items()}
+    every = [box for own in boxes.values() for box in own]
+    pixels, scaled = decode_for(picture, every, max(spec.size for spec in views.values()))
+    places = dict(zip(every, scaled, strict=True))
+    change = ColourChange.of(jitter, mean_colour(pixels)) if jitter else None
+    result = {}
+    for name, spec in views.items():
+        cuts = [
+            cut(pixels, places[box], spec.size, spec.interpolation, flip)
+            for box in boxes[spec.crop_of or name][: spec.count]
+        ]
+        if change is not None:
+            cuts = [change(view) for view in cuts]
+        result[name] = torch.stack(cuts).contiguous()  # (count, 3, size, size)
+    return result
+
+
+def _mirrored(box: Box, width: int) -> Box:
+    """Returns where a box of the mirror image lies in the image."""
+    top, left, box_height, box_width = box
+    return top, width - left - box_width, box_height, box_width

@@ -1,4 +1,4 @@
-"""Patch aggregation: the CLS token has to sum up the image, since a shallow decoder sees it with early patches alone."""
+"""Patch aggregation: a shallow decoder sees early patches and the CLS token, which so has to sum up the image."""
 
 from __future__ import annotations
 
