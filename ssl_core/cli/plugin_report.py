@@ -38,12 +38,20 @@ def plugin_values(plugin: Plugin) -> dict[str, Any]:
     """Returns a plugin as JSON-ready values."""
     values = {
         "name": plugin.name,
-        "distribution": plugin.distribution,
+        **origin_values(plugin),
         "state": plugin.state,
         "reason": plugin.reason,
         "components": components_by_kind(plugin),
     }
     return values if plugin.sha256 is None else {**values, "sha256": plugin.sha256}
+
+
+def origin_values(plugin: Plugin) -> dict[str, Any]:
+    """Returns the distribution and its version; of a single file its path, and no version."""
+    if plugin.sha256 is not None:
+        return {"distribution": plugin.distribution, "version": None}
+    name, _, version = plugin.distribution.rpartition(" ")
+    return {"distribution": name, "version": version}
 
 
 def section_of(match: Match) -> str:
@@ -71,7 +79,10 @@ def component_lines(match: Match) -> list[str]:
     if component.settings:
         lines += ["  preset:", *_settings(component.settings)]
     for recipe in component.recipes:
-        lines += [f"  recipe {recipe.name} ({when_text(recipe)}): {recipe.summary}", *_settings(recipe.settings)]
+        title = f"recipe {recipe.name} ({when_text(recipe)})"
+        if component.kind == "evaluator":
+            title = f"protocol {recipe.name}"
+        lines += [f"  {title}: {recipe.summary}", *_settings(recipe.settings)]
     return lines
 
 
@@ -102,6 +113,9 @@ def component_values(match: Match) -> dict[str, Any]:
     values = {
         "kind": component.kind,
         "name": match.qualified,
+        "plugin": match.plugin.name,
+        **origin_values(match.plugin),
+        "api_version": component.api_version,
         "summary": component.summary,
         "names": list(component.names),
         "provides": list(component.provides),
@@ -114,13 +128,11 @@ def component_values(match: Match) -> dict[str, Any]:
         values["slots"] = dict(component.slots)
     if component.kind == "method":
         values["settings"] = dict(component.settings)
-        values["recipes"] = [
-            {
-                "name": recipe.name,
-                "when": when_text(recipe),
-                "summary": recipe.summary,
-                "settings": dict(recipe.settings),
-            }
-            for recipe in component.recipes
-        ]
+        values["recipes"] = [{"when": when_text(recipe), **_recipe_values(recipe)} for recipe in component.recipes]
+    if component.kind == "evaluator":
+        values["protocols"] = [_recipe_values(recipe) for recipe in component.recipes]
     return values
+
+
+def _recipe_values(recipe: Recipe) -> dict[str, Any]:
+    return {"name": recipe.name, "summary": recipe.summary, "settings": dict(recipe.settings)}

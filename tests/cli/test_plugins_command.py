@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from ssl_core.cli.plugins import main
+from ssl_core.plugins.component import API_VERSION
+from ssl_core.plugins.registry import Registry
 
 PLUGIN = ["--plugin", str(Path(__file__).with_name("toy_command.py"))]
 
@@ -35,6 +38,10 @@ def test_list_as_json(capsys):
     assert plugins["core"]["state"] == "ok"
     assert plugins["toy_command"]["components"]["method"] == ["guess"]
     assert len(plugins["toy_command"]["sha256"]) == 64
+    assert plugins["core"]["distribution"] == "ssl-vision"
+    assert plugins["core"]["version"] == importlib.metadata.version("ssl-vision")
+    assert plugins["toy_command"]["distribution"] == PLUGIN[1]
+    assert plugins["toy_command"]["version"] is None
 
 
 @pytest.mark.parametrize("name", ["net", "net_large", "toy_command:net"])
@@ -68,6 +75,13 @@ def test_info_as_json(capsys):
     assert method["slots"]["backbone"] == "toy_command:net"
     assert method["recipes"][0]["settings"] == {"data.image_size": 32}
     (net,) = json.loads(ask(capsys, "info", "net", "--json"))["components"]
+    assert (net["provides"], net["requires"], net["references"]) == (["cls"], [], ["Nobody 2020"])
+    assert (net["plugin"], net["distribution"], net["version"], net["api_version"]) == (
+        "toy_command",
+        PLUGIN[1],
+        None,
+        API_VERSION,
+    )
     assert net["options"][1] == {
         "name": "backbone.width",
         "type": "whole number",
@@ -76,6 +90,22 @@ def test_info_as_json(capsys):
         "bounds": "at least 1, at most 512",
         "help": "Features of a patch.",
     }
+
+
+def test_info_of_an_evaluator_has_its_protocols(capsys):
+    (linear,) = json.loads(ask(capsys, "info", "benchmarks:linear", "--json"))["components"]
+    protocols = {protocol["name"]: protocol["settings"] for protocol in linear["protocols"]}
+    assert protocols["mae"]
+    assert "  protocol mae: " in ask(capsys, "info", "benchmarks:linear")
+
+
+@pytest.mark.parametrize("part", ["dataset", "method", "masker", "evaluator", "checkpoint_format"])
+def test_every_installed_part_is_described_in_full(capsys, part):
+    for match in Registry.load().components(part):
+        components = json.loads(ask(capsys, "info", match.qualified, "--json"))["components"]
+        found = next(found for found in components if found["kind"] == part)
+        assert found["summary"]
+        assert [option["name"] for option in found["options"] if not option["help"] or not option["type"]] == []
 
 
 def test_doctor_loads_every_part(capsys):
