@@ -9,6 +9,7 @@ import torch
 
 from ssl_benchmarks import bench_features, bench_knn
 from ssl_benchmarks.bench_cli import main
+from ssl_benchmarks.knn import search_faiss
 from ssl_core.api import Device
 
 CPU = Device(torch.device("cpu"), "fp32")
@@ -29,7 +30,8 @@ def compared(monkeypatch) -> list:
     return pairs
 
 
-def test_both_sides_of_the_search_find_the_same(compared):
+def test_both_sides_of_the_search_find_the_same(compared, monkeypatch):
+    monkeypatch.setattr(search_faiss, "multiplies_bf16", lambda device: False)
     rows = bench_knn.rows(CPU, bank=300, queries=40, width=16, k=5, repeats=1)
     assert [line["goal"] for line in rows] == [1.1, None]  # faiss is what `auto` takes on a CPU
     assert all(line.keys() >= COLUMNS for line in rows)
@@ -44,6 +46,16 @@ def test_both_sides_of_the_extraction_see_the_same_images(compared):
     ours, bare = compared[0]
     # Other weights, so the same shape and scale is all there is to compare.
     assert ours.shape == bare.shape == (5, 192)
+
+
+def test_a_cpu_that_multiplies_bf16_has_goals_of_its_own(compared, monkeypatch):
+    for module in (search_faiss, bench_knn):
+        monkeypatch.setattr(module, "multiplies_bf16", lambda device: True)
+    flags = bench_knn.parser().parse_args(["--bank", "900", "--queries", "40", "--width", "16", "--repeats", "1"])
+    rows = bench_knn.measure(flags, CPU)
+    assert [line["goal"] for line in rows] == [None, 0.65, None, 1.1]
+    for ours, plain in compared:
+        assert torch.equal(ours, plain)
 
 
 @pytest.mark.parametrize(

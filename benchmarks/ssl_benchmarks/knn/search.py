@@ -78,7 +78,7 @@ class TorchSearch(CandidateSearch):
         self.error = float32_error(bank.shape[1])
 
     def candidates(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        return _blockwise_topk(self._bank, queries, count, lambda rows, block, _: rows @ block.T)
+        return blockwise_topk(self._bank, queries, count, lambda rows, block, _: rows @ block.T)
 
 
 def float32_error(width: int) -> float:
@@ -106,8 +106,10 @@ def nearest(
         k: at most n, or n - 1 with `exclude`.
         exclude: (Q,) int64, the row each query must not find (itself), -1 = none; None = none for all of them.
     """
-    tf32 = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False  # ten bits of mantissa cannot rank neighbours
+    matmul = torch.backends.cuda.matmul
+    tf32, reduced = matmul.allow_tf32, matmul.allow_bf16_reduced_precision_reduction
+    matmul.allow_tf32 = False  # ten bits of mantissa cannot rank neighbours
+    matmul.allow_bf16_reduced_precision_reduction = False  # sums are of float32, whatever is summed
     at_once = _QUERY_ROWS_ON_GPU if queries.is_cuda else _QUERY_ROWS
     try:
         parts = [
@@ -115,7 +117,7 @@ def nearest(
             for start, rows in _blocks(queries, at_once)
         ]
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = tf32
+        matmul.allow_tf32, matmul.allow_bf16_reduced_precision_reduction = tf32, reduced
     return Neighbours(torch.cat([part.similarities for part in parts]), torch.cat([part.ids for part in parts]))
 
 
@@ -175,10 +177,10 @@ def _search_in_float64(bank: Tensor, queries: Tensor, k: int, exclude: Tensor | 
         rank = torch.where(bits >= 0, bits, -(bits & 0x7FFFFFFF))
         return rank * 2**32 + (2**32 - 1 - ids)
 
-    return _blockwise_topk(bank, queries, k, key)[1]
+    return blockwise_topk(bank, queries, k, key)[1]
 
 
-def _blockwise_topk(
+def blockwise_topk(
     bank: Tensor, queries: Tensor, count: int, score: Callable[[Tensor, Tensor, int], Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Returns the `count` highest scores of each query, descending, and their rows of the bank: both (Q, count).

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ssl_benchmarks.knn.search import SPARE_CANDIDATES, CandidateSearch, TorchSearch, float32_error
+from ssl_benchmarks.knn.search_bf16 import Bf16Search, multiplies_bf16
 
 _MOST_ON_GPU = 2048
 """Neighbours that faiss can select on a GPU."""
@@ -50,14 +51,17 @@ def choose_search(
     """Returns the backend, and why it is not faiss where that was wanted.
 
     Args:
-        backend: `faiss`, `torch`, or `auto`: faiss on a CPU, where it is faster; torch on a GPU, where it is
-            as fast and its float32 products leave less to settle.
+        backend: `faiss`, `torch`, or `auto`: torch on a GPU, and on a CPU that multiplies bf16; faiss on any other
+            CPU, where it is faster.
         bank: (n, D) float32, unit vectors; on the CPU also where a GPU is used that cannot hold it.
         k: neighbours that will be wanted.
         device: of the queries; None = the bank's.
     """
-    if backend == "torch" or (backend == "auto" and (device or bank.device).type == "cuda"):
-        return TorchSearch(bank), None
+    device = device or bank.device
+    fast = multiplies_bf16(device)
+    if backend == "torch" or (backend == "auto" and (fast or device.type == "cuda")):
+        # From a bank in the CPU's memory float32 rows would cross to the GPU one by one.
+        return Bf16Search(bank) if fast and bank.device.type == device.type else TorchSearch(bank), None
     if bank.is_cuda and k + SPARE_CANDIDATES + 1 > _MOST_ON_GPU:
         return TorchSearch(bank), f"faiss selects at most {_MOST_ON_GPU} neighbours on a GPU; torch searched"
     try:
