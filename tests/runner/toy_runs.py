@@ -81,6 +81,22 @@ SMALL_SIMMIM = {
 }
 """Options that make `simmim` small."""
 
+SMALL_DINO = {
+    "backbone__width": 16,
+    "backbone__depth": 2,
+    "backbone__heads": 2,
+    "backbone__patch_size": 8,
+    "optim__warmup_steps": 2,
+    "method__local_crops_number": 2,
+    "method__out_dim": 16,
+    "method__head_hidden_dim": 16,
+    "method__head_bottleneck_dim": 8,
+    "method__norm_last_layer": False,
+    "method__freeze_last_layer": 0.4,
+    "method__momentum_teacher": 0.8,
+}
+"""Options that make `dino` small; its last layer is frozen for two of five updates."""
+
 AVERAGED_CLASSIFIER = {**SMALL_CLASSIFIER, "train__ema": 0.5, "optim__lr": 1e-2}
 """Its average is far enough from its last weights to be told apart."""
 
@@ -88,8 +104,10 @@ DISTRIBUTED = {
     "toy-mae": {},
     "toy-dino": {},
     "beit": {**SMALL_KMEANS_BEIT, "backbone__depth": 2},
+    "beitv2 kmeans": {**SMALL_KMEANS_BEIT, "backbone__depth": 2},
     "vqkd": SMALL_VQKD,
     "finetune": AVERAGED_CLASSIFIER,
+    "dino": SMALL_DINO,
     "mae": SMALL_MAE,
     "simmim": SMALL_SIMMIM,
 }
@@ -102,6 +120,7 @@ NOISY = {
 
 LAYOUTS = {
     "toy-dino": {"train__ema": 0.5},
+    "dino": SMALL_DINO,
     "beit": DISTRIBUTED["beit"],
 }
 """Methods of which one run changes its layout -> options. It has ten updates and stops after every second one."""

@@ -109,6 +109,11 @@ class VqkdTokenizer(Tokenizer):
     def prepare(self, stage: Stage) -> None:
         """Trains the same architecture on the training images as a run of its own, and loads it."""
         shape = self.shape
+        if shape.pixels:
+            stage.say(
+                "without tokenizer.teacher its codes stand for pixels; tokenizer.teacher=RUN, a file or timm:NAME is "
+                "BEiT v2's way"
+            )
         settings = {
             "data.image_size": self.size,
             "tokenizer.teacher": self.options.teacher,
