@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from ssl_core.contracts.backbone import Backbone, Features
     from ssl_core.contracts.batch import Batch, MaskBatch, ViewSpec
     from ssl_core.contracts.context import BuildContext
-    from ssl_core.contracts.data import BadImage, DataSource, DataSpec, ImageSet, Transform
+    from ssl_core.contracts.data import BadImage, DataSource, DataSpec, ImageSet, Picture, Transform
     from ssl_core.contracts.evaluation import BackboneSpec, CheckpointFormat, Evaluator
     from ssl_core.contracts.head import Head
     from ssl_core.contracts.hooks import RunAccess, RunView, TrainingHook
@@ -62,12 +62,14 @@ if TYPE_CHECKING:
     from ssl_core.data.clean import clean_loader, default_batch_size, default_workers
     from ssl_core.data.cropping import center_view, crop_and_resize, random_crop_box, to_tensor
     from ssl_core.data.facts import median_size
+    from ssl_core.data.fast_cut import ColourChange, cut, decode_for
     from ssl_core.data.killed_workers import surviving_batches
     from ssl_core.data.labelled import LabelledSplits, labelled_indices, labelled_splits
     from ssl_core.data.loader import training_loader
     from ssl_core.data.memory import ArrayImages, CachedImages
     from ssl_core.data.order import SampleOrder
-    from ssl_core.data.reading import read_clean
+    from ssl_core.data.pictures import ArrayPicture, EncodedPicture
+    from ssl_core.data.reading import read_clean, read_picture
     from ssl_core.data.seeding import sample_rng
     from ssl_core.data.subset import SubsetImages, with_subset
     from ssl_core.download import download
@@ -100,6 +102,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "ArrayImages": "ssl_core.data.memory",
+    "ArrayPicture": "ssl_core.data.pictures",
     "Backbone": "ssl_core.contracts.backbone",
     "BackboneSpec": "ssl_core.contracts.evaluation",
     "BadImage": "ssl_core.contracts.data",
@@ -108,10 +111,12 @@ _LAZY = {
     "CachedImages": "ssl_core.data.memory",
     "CheckpointFormat": "ssl_core.contracts.evaluation",
     "Classifier": "ssl_core.classification.classifier",
+    "ColourChange": "ssl_core.data.fast_cut",
     "DataOptions": "ssl_core.config.sections",
     "DataSource": "ssl_core.contracts.data",
     "DataSpec": "ssl_core.contracts.data",
     "Device": "ssl_core.runner.device",
+    "EncodedPicture": "ssl_core.data.pictures",
     "Evaluator": "ssl_core.contracts.evaluation",
     "Features": "ssl_core.contracts.backbone",
     "Grid": "ssl_core.contracts.masker",
@@ -130,6 +135,7 @@ _LAZY = {
     "PLAIN_VIT_KEYS": "ssl_core.plain_vit",
     "ParamGroup": "ssl_core.contracts.method",
     "Parser": "ssl_core.cli.arguments",
+    "Picture": "ssl_core.contracts.data",
     "Processes": "ssl_core.runner.processes",
     "Progress": "ssl_core.contracts.method",
     "Registry": "ssl_core.plugins.registry",
@@ -158,9 +164,11 @@ _LAZY = {
     "compile_method": "ssl_core.runner.compiling",
     "crop_and_resize": "ssl_core.data.cropping",
     "crop_fraction_of": "ssl_core.classification.accuracy",
+    "cut": "ssl_core.data.fast_cut",
     "dead_codes": "ssl_core.codebook",
     "default_batch_size": "ssl_core.data.clean",
     "default_workers": "ssl_core.data.clean",
+    "decode_for": "ssl_core.data.fast_cut",
     "download": "ssl_core.download",
     "ema_update": "ssl_core.ema",
     "entropy": "ssl_core.codebook",
@@ -191,6 +199,7 @@ _LAZY = {
     "random_crop_box": "ssl_core.data.cropping",
     "read_clean": "ssl_core.data.reading",
     "read_export": "ssl_core.loading",
+    "read_picture": "ssl_core.data.reading",
     "resume": "ssl_core.training",
     "run_command": "ssl_core.cli.console",
     "run_subcommands": "ssl_core.cli.subcommands",

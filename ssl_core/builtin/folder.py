@@ -11,8 +11,9 @@ from PIL import Image
 from ssl_core.builtin.options import FolderOptions
 from ssl_core.builtin.scan import EXTENSIONS, PackedPaths, find_images
 from ssl_core.contracts.context import BuildContext
-from ssl_core.contracts.data import DataSource, ImageSet
+from ssl_core.contracts.data import DataSource, ImageSet, Picture
 from ssl_core.data.decode import read_rgb, read_size
+from ssl_core.data.pictures import EncodedPicture, read_file
 from ssl_core.errors import DataError, UsageError
 
 _SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
@@ -49,6 +50,9 @@ class FolderImages(ImageSet):
 
     def read(self, index: int) -> Image.Image:
         return read_rgb(self._file(index), self._max_pixels)
+
+    def picture(self, index: int) -> Picture:
+        return EncodedPicture(read_file(self._file(index)), self._max_pixels)
 
     def label(self, index: int) -> int:
         return -1 if self._labels is None else int(self._labels[index])

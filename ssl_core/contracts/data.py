@@ -18,6 +18,30 @@ class BadImage(Exception):
     """An image that cannot be read. The engine replaces it, counts it and lists it."""
 
 
+class Picture(ABC):
+    """One image that has not been decoded yet, for a transform that needs a part of it, or less than all its pixels."""
+
+    @property
+    @abstractmethod
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels, upright, at full size. Raises `BadImage`."""
+
+    @abstractmethod
+    def pixels(self, shrink: int = 1) -> Tensor:
+        """Decodes it.
+
+        Args:
+            shrink: 1, 2, 4 or 8: how many times smaller the image may be that is returned.
+
+        Returns:
+            RGB, upright, (3, H, W) uint8, in any memory format. H and W are those of `size`, or about 1/`shrink` of
+            them where the file's format saves work by it. The same arguments always give the same pixels.
+
+        Raises:
+            BadImage: it cannot be decoded.
+        """
+
+
 class ImageSet(ABC):
     """One split: a sequence of images, picklable, with labels or without.
 
@@ -33,6 +57,14 @@ class ImageSet(ABC):
     @abstractmethod
     def read(self, index: int) -> Image.Image:
         """Returns the image as RGB, upright. Raises `BadImage` where it cannot be read."""
+
+    def picture(self, index: int) -> Picture | None:
+        """Returns the image undecoded, or None where the set can only `read` it in full. Raises `BadImage`.
+
+        Optional: it makes transforms faster that take pictures. At full size it has the pixels of `read`, to the last
+        rounding of the decoder.
+        """
+        return None
 
     def label(self, index: int) -> int:
         """Returns the class, or -1 where there is none. Never reads the image."""
@@ -89,17 +121,27 @@ class Transform(ABC):
     It must draw from nothing but the generators that it is given.
     """
 
+    takes_pictures: bool = False
+    """Whether it is given a `Picture` and decodes for itself, as much as it needs; else a decoded image."""
+
+    faster: str | None = None
+    """What to set so that it cuts faster, for a run that waits for its images: `transform.recipe=fast`; None = there is
+    nothing."""
+
     @abstractmethod
     def __call__(
-        self, image: Image.Image, views: Mapping[str, ViewSpec], rng: Callable[[str], random.Random]
+        self, image: Image.Image | Picture, views: Mapping[str, ViewSpec], rng: Callable[[str], random.Random]
     ) -> dict[str, Tensor]:
         """Cuts one image.
 
         Args:
-            image: RGB.
+            image: RGB; a `Picture` where `takes_pictures` is set.
             views: what the method asked for.
             rng: name of a view -> its generator.
 
         Returns:
             name -> (count, 3, size, size) uint8.
+
+        Raises:
+            BadImage: a picture cannot be decoded; another image takes its place.
         """

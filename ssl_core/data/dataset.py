@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -15,7 +14,7 @@ from ssl_core.contracts.data import BadImage, ImageSet, Transform
 from ssl_core.contracts.masker import Grid, Mask, Masker
 from ssl_core.data.collate import collate
 from ssl_core.data.order import SampleKey
-from ssl_core.data.reading import read_clean
+from ssl_core.data.reading import read_clean, read_picture
 from ssl_core.data.seeding import batch_rng, sample_rng
 from ssl_core.data.target_rows import TargetRows
 from ssl_core.errors import DataError, ResourceError, SslError
@@ -97,8 +96,7 @@ class TrainingImages(Dataset):
     def _sample(self, key: SampleKey, specs: Mapping[str, ViewSpec]) -> Sample:
         step, epoch, index = key
         shown = self._view_number(epoch)
-        image, source = self._read(shown, index)
-        views = self.transform(image, specs, lambda view: sample_rng(self.seed, shown, index, f"view:{view}"))
+        views, source = self._views(shown, index, specs)
         mask = None
         if self.masker is not None:
             rng = sample_rng(self.seed, epoch, index, "mask")
@@ -129,20 +127,26 @@ class TrainingImages(Dataset):
         ids = self.targets.read([(self._view_number(key.epoch), key.index) for key in keys])
         return None if ids is None else torch.from_numpy(ids)
 
-    def _read(self, epoch: int, index: int) -> tuple[Image.Image, int]:
-        """Returns the image and its index, or a replacement's where it is broken."""
+    def _views(self, epoch: int, index: int, specs: Mapping[str, ViewSpec]) -> tuple[dict[str, Tensor], int]:
+        """Returns the views of an image and its index, or a replacement's where it is broken."""
         try:
-            return read_clean(self.images, index), index
+            return self._cut(index, epoch, index, specs), index
         except BadImage as error:
             reason = error
         rng = sample_rng(self.seed, epoch, index, "replacement")
         for _ in range(_REPLACEMENTS):
             other = rng.randrange(len(self.images))
             try:
-                return read_clean(self.images, other), other
+                return self._cut(other, epoch, index, specs), other
             except BadImage:
                 continue
         raise DataError(
             f"{self.images.name(index)}: cannot be read ({reason}), "
             f"and neither can {_REPLACEMENTS} other images that were tried in its place"
         )
+
+    def _cut(self, source: int, epoch: int, index: int, specs: Mapping[str, ViewSpec]) -> dict[str, Tensor]:
+        """Returns the views of the image `source`, drawn from the generators of the image `index`."""
+        read = read_picture if self.transform.takes_pictures else read_clean
+        image = read(self.images, source)
+        return self.transform(image, specs, lambda view: sample_rng(self.seed, epoch, index, f"view:{view}"))

@@ -59,14 +59,33 @@ def read_rgb(file: Path | str | BinaryIO, max_pixels: int = MAX_PIXELS) -> Image
 
 def read_size(file: Path | str | BinaryIO, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Returns (width, height) of the upright image from the file's header alone. Raises `BadImage`."""
+    return upright_size(*image_header(file, max_pixels))
+
+
+def image_header(file: Path | str | BinaryIO, max_pixels: int = MAX_PIXELS) -> tuple[tuple[int, int], int]:
+    """Returns (width, height) as the file has it, and the EXIF orientation, 1 to 8.
+
+    Raises:
+        BadImage: missing, not an image, or too large.
+    """
     try:
         with _open(file, max_pixels) as image:
-            width, height = image.size
-            return (height, width) if _orientation(image) >= 5 else (width, height)
+            return image.size, _orientation(image)
     except BadImage:
         raise
     except Exception as error:
         raise BadImage(f"{type(error).__name__}: {error}") from None
+
+
+def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """Returns (width, height) once the EXIF orientation is applied."""
+    return size[::-1] if orientation >= 5 else size
+
+
+def check_area(width: int, height: int, max_pixels: int) -> None:
+    """Raises `BadImage` for an image of more pixels than that."""
+    if width * height > max_pixels:
+        raise BadImage(f"{width}x{height} pixels are more than the limit of {max_pixels:,}")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -118,8 +137,9 @@ def _open(file: Path | str | BinaryIO, max_pixels: int) -> Image.Image:
         # The limit below stands in for Pillow's warning, which would not say which file it means.
         warnings.simplefilter("ignore")
         image = Image.open(file, formats=_FORMATS)
-    if image.width * image.height > max_pixels:
-        size = f"{image.width}x{image.height}"
+    try:
+        check_area(image.width, image.height, max_pixels)
+    except BadImage:
         image.close()
-        raise BadImage(f"{size} pixels are more than the limit of {max_pixels:,}")
+        raise
     return image

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from ssl_core.contracts.data import BadImage, ImageSet
+from ssl_core.contracts.data import BadImage, ImageSet, Picture
+from ssl_core.data.pictures import ArrayPicture
 from ssl_core.data.reading import read_clean
 
 
@@ -30,6 +31,9 @@ class ArrayImages(ImageSet):
         image = Image.fromarray(self.pixels[index])
         return image if image.mode == "RGB" else image.convert("RGB")
 
+    def picture(self, index: int) -> Picture:
+        return ArrayPicture(self.pixels[index])
+
     def label(self, index: int) -> int:
         return -1 if self.labels is None else int(self.labels[index])
 
@@ -53,7 +57,7 @@ class CachedImages(ImageSet):
         self.images = images
         self.classes = images.classes
         self._free = limit_bytes // max(processes, 1)
-        self._decoded: dict[int, tuple[tuple[int, int], bytes]] = {}
+        self._decoded: dict[int, tuple[tuple[int, int], bytearray]] = {}
 
     @staticmethod
     def fits(images: ImageSet, limit_bytes: int = 1 << 30, processes: int = 1, sample: int = 100) -> bool:
@@ -75,11 +79,19 @@ class CachedImages(ImageSet):
 
     def read(self, index: int) -> Image.Image:
         known = self._decoded.get(index)
-        if known is not None:
-            size, data = known
-            return Image.frombytes("RGB", size, data)
+        return self._decode(index) if known is None else Image.frombytes("RGB", *known)
+
+    def picture(self, index: int) -> Picture:
+        # Always of the decoded image: how much fits into the memory of a process must not decide about the pixels.
+        known = self._decoded.get(index)
+        if known is None:
+            return ArrayPicture(np.array(self._decode(index)))
+        (width, height), data = known
+        return ArrayPicture(np.frombuffer(data, np.uint8).reshape(height, width, 3))
+
+    def _decode(self, index: int) -> Image.Image:
         image = read_clean(self.images, index)
-        data = image.tobytes()
+        data = bytearray(image.tobytes())
         if len(data) <= self._free:
             self._free -= len(data)
             self._decoded[index] = image.size, data

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 from PIL import Image
 
-from ssl_core.contracts.data import BadImage, ImageSet
+from ssl_core.contracts.data import BadImage, ImageSet, Picture
 from ssl_core.data.decode import to_rgb
+from ssl_core.data.pictures import ArrayPicture
 
 
 def read_clean(images: ImageSet, index: int) -> Image.Image:
@@ -33,3 +35,20 @@ def read_clean(images: ImageSet, index: int) -> Image.Image:
     except Exception as error:  # Pillow's decoders raise a dozen kinds on damaged files
         raise BadImage(f"{type(error).__name__}: {error}") from None
     return image
+
+
+def read_picture(images: ImageSet, index: int) -> Picture:
+    """Returns an image of any set undecoded, or decoded where the set does not offer more.
+
+    Args:
+        images: what it is read from.
+        index: of the image.
+
+    Raises:
+        BadImage: it cannot be read. One that cannot be decoded may show later.
+    """
+    try:
+        picture = images.picture(index)
+    except OSError as error:
+        raise BadImage(f"{type(error).__name__}: {error}") from None
+    return ArrayPicture(np.array(read_clean(images, index))) if picture is None else picture

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from ssl_core.config.sections import DataOptions
-from ssl_core.contracts.data import DataSource, ImageSet
+from ssl_core.contracts.data import DataSource, ImageSet, Picture
 from ssl_core.data.seeding import torch_seed
 from ssl_core.errors import DataError
 
@@ -29,6 +29,9 @@ class SubsetImages(ImageSet):
 
     def read(self, index: int) -> Image.Image:
         return self.images.read(int(self.indices[index]))
+
+    def picture(self, index: int) -> Picture | None:
+        return self.images.picture(int(self.indices[index]))
 
     def label(self, index: int) -> int:
         return self.images.label(int(self.indices[index]))

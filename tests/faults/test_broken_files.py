@@ -20,11 +20,12 @@ from ssl_core.builtin.options import AugmentOptions, FolderOptions
 from ssl_core.cli.train import main as ssl_train
 from ssl_core.contracts.batch import ViewSpec
 from ssl_core.contracts.context import BuildContext
-from ssl_core.contracts.data import BadImage
+from ssl_core.contracts.data import BadImage, Transform
 from ssl_core.data.bad_images import BadImages
 from ssl_core.data.loader import training_loader
 from ssl_core.data.order import SampleOrder
 from ssl_core.errors import DataError
+from ssl_core.plugins.registry import Registry
 
 GOOD = 20
 ALL = GOOD + len(UNREADABLE) + len(READABLE)
@@ -128,12 +129,12 @@ def test_a_file_that_vanishes_during_the_run(tmp_path):
         images.read(1)
 
 
-def noted(images, workers: int) -> list[int]:
+def noted(images, workers: int, transform: Transform | None = None) -> list[int]:
     """Returns what two epochs of a loader replace, in order."""
     order = SampleOrder(len(images), 6, seed=0)
     loader = training_loader(
         images,
-        Augment(AugmentOptions(), BuildContext()),
+        transform or Augment(AugmentOptions(), BuildContext()),
         {"image": ViewSpec(8)},
         masker=None,
         grid=None,
@@ -152,6 +153,22 @@ def test_replacements_do_not_depend_on_the_workers(zoo):
     alone = noted(images, 0)
     assert alone == noted(images, 3)
     assert len({index for index, source in alone if index != source}) == len(UNREADABLE)
+
+
+def test_the_same_files_are_replaced_where_pictures_are_decoded_for_a_crop(zoo):
+    images = images_of(zoo)
+    fast = Registry.load().find("beit:two_view", "transform").component
+    transform = fast.load()(fast.options(recipe="fast"), BuildContext())
+    assert transform.takes_pictures
+    assert noted(images, 0, transform) == noted(images, 0) == noted(images, 2, transform)
+
+
+@pytest.mark.parametrize("fault", READABLE)
+def test_a_picture_of_it_has_the_right_pixels(fault, zoo):
+    name, _, expected = READABLE[fault]
+    images = images_of(zoo)
+    place = next(index for index in range(len(images)) if images.name(index) == os.fsdecode(name))
+    assert tuple(images.picture(place).pixels()[:, 0, 0].tolist()) == expected
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -61,6 +61,9 @@ class BeitVitOptions(Options):
     """Standard deviation of the weights' initial normal distribution, cut off at one standard deviation."""
     norm_eps: float = Field(1e-6, gt=0)
     """Added to the variance in every LayerNorm."""
+    dynamic: bool = False
+    """Take images of any size: absolute positions are resized, and of the relative ones a smaller grid uses the near
+    offsets, a larger one the outermost again for all beyond."""
 
 
 class TwoViewOptions(Options):

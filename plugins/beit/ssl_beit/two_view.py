@@ -19,7 +19,6 @@ from ssl_core.api import (
     crop_and_resize,
     cut,
     decode_for,
-    mean_colour,
     random_crop_box,
     to_tensor,
 )
@@ -103,7 +102,7 @@ def _cut_fast(
     every = [box for own in boxes.values() for box in own]
     pixels, scaled = decode_for(picture, every, max(spec.size for spec in views.values()))
     places = dict(zip(every, scaled, strict=True))
-    change = ColourChange.of(jitter, mean_colour(pixels)) if jitter else None
+    change = ColourChange(jitter, pixels) if jitter else None
     result = {}
     for name, spec in views.items():
         cuts = [
