@@ -12,6 +12,7 @@ from ssl_beit.block import Block
 from ssl_beit.initial_weights import draw_weights, rescale_branches
 from ssl_beit.options import BeitVitOptions
 from ssl_beit.relative_position import RelativePositionBias, padded_index, table_size
+from ssl_beit.resize import resize_positions
 from ssl_core.api import Backbone, BackboneSpec, BuildContext, Features, Grid, UsageError, patch_grid
 
 SIZES = {
@@ -78,7 +79,13 @@ class BeitVit(Backbone):
             kind = "none" if plain else "per_block" if options.pool == "mean" else "shared"
         absolute = plain if options.abs_pos_emb is None else options.abs_pos_emb
         pooled = options.pool == "mean"
-        can = {"cls": not pooled, "branch": not pooled, "pooled": pooled, "drop_tokens": kind == "none"}
+        can = {
+            "cls": not pooled,
+            "branch": not pooled,
+            "pooled": pooled,
+            "drop_tokens": kind == "none",
+            "any_size": options.dynamic,
+        }
         self.provides = frozenset({"attention", *(name for name, possible in can.items() if possible)})
 
         tokens = self.built_grid[0] * self.built_grid[1] + self.num_prefix
@@ -88,6 +95,7 @@ class BeitVit(Backbone):
         self.rel_pos_bias = RelativePositionBias(self.built_grid, self.heads) if kind == "shared" else None
         index = padded_index(self.built_grid) if kind == "per_block" else None
         self.register_buffer("relative_position_index", index, persistent=False)
+        self._other_indices: dict[tuple[Grid, torch.device], Tensor] = {}
         self.blocks = self._new_blocks(0, self.depth)
         self.norm = nn.Identity() if pooled else nn.LayerNorm(self.width, eps=options.norm_eps)
         self.fc_norm = nn.LayerNorm(self.width, eps=options.norm_eps) if pooled else None
@@ -124,23 +132,26 @@ class BeitVit(Backbone):
         """See `Backbone.encode`.
 
         Raises:
-            UsageError: another grid than it was built for, or `ids` beside a relative-position bias.
+            UsageError: another grid than it was built for (unless it is dynamic), or `ids` beside a
+                relative-position bias.
         """
-        if tuple(grid) != self.built_grid:
+        grid = (grid[0], grid[1])
+        if grid != self.built_grid and not self.options.dynamic:
             raise UsageError(
                 f"this backbone was built for {self.built_grid[0]}x{self.built_grid[1]} patches and is given "
-                f"{grid[0]}x{grid[1]}; use images of {self.built_grid[0] * self.patch_size} pixels"
+                f"{grid[0]}x{grid[1]}; use images of {self.built_grid[0] * self.patch_size} pixels, or set "
+                "backbone.dynamic=true"
             )
         if ids is not None and "drop_tokens" not in self.provides:
             raise UsageError(
                 "a backbone with a relative-position bias cannot leave patches out; set backbone.variant=plain"
             )
-        x = self._add_prefix(tokens, ids)  # (B, 1 + K, D)
-        bias = self.rel_pos_bias() if self.rel_pos_bias is not None else None
+        x = self._add_prefix(tokens, grid, ids)  # (B, 1 + K, D)
+        index, bias = self._relative_positions(grid, x.device)
         wanted = [range(self.depth)[layer] for layer in layers]
         outputs: dict[int, Tensor] = {}
         for number, block in enumerate(self.blocks):
-            x = block(x, bias, self.relative_position_index)
+            x = block(x, bias, index)
             if number in wanted:
                 outputs[number] = x
         x = self.norm(x)
@@ -149,19 +160,30 @@ class BeitVit(Backbone):
             patches=patches,
             summary=x[:, 0] if self.fc_norm is None else self.fc_norm(patches.mean(dim=1)),
             prefix=x[:, :1],
-            grid=self.built_grid,
+            grid=grid,
             ids=ids,
             layers=tuple(outputs[layer] for layer in wanted),
         )
 
     def attention(self, pixels: Tensor, layer: int = -1) -> Tensor:
-        """See `Backbone.attention`. Raises `UsageError` for images of another size than it was built for."""
+        """See `Backbone.attention`. Raises `UsageError` as `encode` does."""
         number = range(self.depth)[layer]
-        tokens = self.embed(pixels)  # (B, N, D)
-        found = self.encode(tokens, self.grid(*pixels.shape[-2:]), layers=(max(number - 1, 0),))
-        x = found.layers[0] if number else self._add_prefix(tokens, None)  # (B, 1 + N, D)
-        bias = self.rel_pos_bias() if self.rel_pos_bias is not None else None
-        return self.blocks[number].attention(x, bias, self.relative_position_index)
+        tokens, grid = self.embed(pixels), self.grid(*pixels.shape[-2:])  # (B, N, D)
+        found = self.encode(tokens, grid, layers=(max(number - 1, 0),))
+        x = found.layers[0] if number else self._add_prefix(tokens, grid, None)  # (B, 1 + N, D)
+        index, bias = self._relative_positions(grid, x.device)
+        return self.blocks[number].attention(x, bias, index)
+
+    def _relative_positions(self, grid: Grid, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+        """Returns what `Block` takes: the index for tables of its own, and the bias that all blocks share."""
+        if grid == self.built_grid:
+            return self.relative_position_index, None if self.rel_pos_bias is None else self.rel_pos_bias()
+        if self.rel_pos_bias is None and self.relative_position_index is None:
+            return None, None
+        if (grid, device) not in self._other_indices:
+            self._other_indices[grid, device] = padded_index(grid, self.built_grid).to(device)
+        index = self._other_indices[grid, device]
+        return (index, None) if self.rel_pos_bias is None else (None, self.rel_pos_bias(index))
 
     def branch_blocks(self, first: int, count: int) -> nn.ModuleList:
         """Returns new blocks for a branch that leaves this backbone after `first` of its blocks.
@@ -188,16 +210,19 @@ class BeitVit(Backbone):
         Returns:
             (B, 1 + N, D), normalised.
         """
-        bias = self.rel_pos_bias() if self.rel_pos_bias is not None else None
+        index, bias = self._relative_positions(self.built_grid, tokens.device)
         for block in blocks:
-            tokens = block(tokens, bias, self.relative_position_index)
+            tokens = block(tokens, bias, index)
         return self.norm(tokens)
 
-    def _add_prefix(self, tokens: Tensor, ids: Tensor | None) -> Tensor:
+    def _add_prefix(self, tokens: Tensor, grid: Grid, ids: Tensor | None) -> Tensor:
         cls = self.cls_token  # (1, 1, D)
         if self.pos_embed is not None:
-            tokens = tokens + self.pos_embed[:, 1:]
-            cls = cls + self.pos_embed[:, :1]
+            positions = self.pos_embed  # (1, 1 + N, D)
+            if grid != self.built_grid:
+                positions = resize_positions(positions, self.built_grid, grid)  # (1, 1 + N, D)
+            tokens = tokens + positions[:, 1:]
+            cls = cls + positions[:, :1]
         if ids is not None:
             tokens = tokens.gather(1, ids.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))  # (B, K, D)
         return torch.cat([cls.expand(len(tokens), -1, -1), tokens], dim=1)  # (B, 1 + K, D)
@@ -236,4 +261,5 @@ class BeitVit(Backbone):
 
     def no_weight_decay(self) -> frozenset[str]:
         """Returns the CLS token and the positions; BEiT decays its relative-position table."""
-        return frozenset({"cls_token", "pos_embed"})
+        exempt = {"cls_token", "pos_embed"}
+        return frozenset(name for name, _ in self.named_parameters() if name in exempt)

@@ -62,7 +62,7 @@ def register_backbones() -> list[Component]:
             options=BeitVitOptions,
             names=("vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge"),
             name_option="model",
-            provides=("cls", "branch"),
+            provides=("any_size", "cls", "branch"),
             references=_PAPER,
         )
     ]

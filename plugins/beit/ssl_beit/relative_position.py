@@ -16,36 +16,38 @@ def table_size(grid: Grid) -> int:
     return (2 * grid[0] - 1) * (2 * grid[1] - 1) + 3
 
 
-def relative_position_index(grid: Grid) -> Tensor:
+def relative_position_index(grid: Grid, table_grid: Grid | None = None) -> Tensor:
     """Returns which row of the table each pair of tokens uses.
 
-    Offsets are row-major; the last three rows are CLS to patch, patch to CLS and CLS to itself.
+    Offsets are row-major; the last three rows are CLS to patch, patch to CLS and CLS to itself. An offset beyond
+    the table takes the outermost one in that direction.
 
     Args:
-        grid: (h, w).
+        grid: (h, w), of the image.
+        table_grid: the grid that the table was made for; None = the same.
 
     Returns:
         (1 + N, 1 + N) int64; [i, j] is for query i and key j, token 0 is CLS.
     """
-    height, width = grid
-    row = torch.arange(height).repeat_interleave(width)  # (N)
-    column = torch.arange(width).repeat(height)  # (N)
-    down = row[:, None] - row[None, :] + height - 1  # (N, N)
-    across = column[:, None] - column[None, :] + width - 1  # (N, N)
+    height, width = table_grid or grid
+    row = torch.arange(grid[0]).repeat_interleave(grid[1])  # (N)
+    column = torch.arange(grid[1]).repeat(grid[0])  # (N)
+    down = (row[:, None] - row[None, :]).clamp(1 - height, height - 1) + height - 1  # (N, N)
+    across = (column[:, None] - column[None, :]).clamp(1 - width, width - 1) + width - 1  # (N, N)
     index = F.pad(down * (2 * width - 1) + across, (1, 0, 1, 0))  # (1 + N, 1 + N)
-    size = table_size(grid)
+    size = table_size((height, width))
     index[0, :] = size - 3
     index[:, 0] = size - 2
     index[0, 0] = size - 1
     return index
 
 
-def padded_index(grid: Grid) -> Tensor:
+def padded_index(grid: Grid, table_grid: Grid | None = None) -> Tensor:
     """Returns `relative_position_index` (1 + N, padded), `padded` being 1 + N rounded up to a multiple of 8.
 
     So the rows have a length that GPU kernels can load aligned; `attend` cuts the padding off again by a view.
     """
-    index = relative_position_index(grid)
+    index = relative_position_index(grid, table_grid)
     return F.pad(index, (0, -len(index) % _ALIGNMENT))  # (1 + N, padded)
 
 
@@ -77,6 +79,10 @@ class RelativePositionBias(nn.Module):
         self.register_buffer("index", padded_index(grid), persistent=False)
         self.index: Tensor
 
-    def forward(self) -> Tensor:
-        """Returns the bias (1, H, 1 + N, padded)."""
-        return bias_of(self.relative_position_bias_table, self.index)
+    def forward(self, index: Tensor | None = None) -> Tensor:
+        """Returns the bias (1, H, 1 + N, padded).
+
+        Args:
+            index: (1 + N, padded), of an image of another grid; None = of the table's own.
+        """
+        return bias_of(self.relative_position_bias_table, self.index if index is None else index)
