@@ -49,7 +49,7 @@ def test_shards_follow_the_losses_of_whole_weights(runs, method):
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
-@pytest.mark.parametrize("method", ["toy-mae", "toy-dino"])
+@pytest.mark.parametrize("method", ["toy-mae", "toy-dino", "dino"])
 def test_the_export_is_whole_and_nearly_the_same(runs, method, kind):
     one = load_file(runs / method / "export" / "backbone.safetensors")
     two = load_file(runs / f"{method}-{kind}" / "export" / "backbone.safetensors")

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy_runs import SMALL_CLASSIFIER, SMALL_MAE, SMALL_SIMMIM, SMALL_VQKD, losses, toy_registry, train
+from toy_runs import SMALL_CLASSIFIER, SMALL_DINO, SMALL_MAE, SMALL_SIMMIM, SMALL_VQKD, losses, toy_registry, train
 
 import ssl_core
 from ssl_core.contracts.hooks import TrainingHook
@@ -43,6 +43,7 @@ METHODS = {
         "method__erasing": 0.25,
     },
     "vqkd": SMALL_VQKD,
+    "dino": {**SMALL_DINO, "backbone__drop_path": 0.1},
     "mae": SMALL_MAE,
     "simmim": SMALL_SIMMIM,
 }
@@ -79,7 +80,7 @@ def test_a_run_leaves_what_it_promises(method, registry, tmp_path):
     assert (tmp_path / "run" / "export").is_dir()
 
 
-@pytest.mark.parametrize("method", ["toy-mae", "toy-dino", "beit"])
+@pytest.mark.parametrize("method", ["toy-mae", "toy-dino", "beit", "dino"])
 def test_a_trained_backbone_is_one_call_away(method, registry, tmp_path):
     train(method, tmp_path / "run", registry, **METHODS[method])
     backbone = ssl_core.load(tmp_path / "run", registry)
