@@ -28,6 +28,7 @@ _USAGE = """usage: ssl-plugins COMMAND [flags]
   info NAME      a plugin or a part (beit, beit:block, vit_base): what it is, and its options
   doctor NAME    loads everything that a plugin offers and says what is wrong
   new KIND NAME  writes a folder with a working part of that kind, ready to install; --out DIR
+  reference      every hook, contract and option of the engine, as Markdown
 
 flags:
   --json            one JSON object on stdout
@@ -47,6 +48,12 @@ def plugins_command(arguments: Sequence[str]) -> Mapping[str, Any] | None:
     """Does what the arguments say; prints it for people and returns it as JSON-ready values."""
     if "new" in arguments[:1] and not {"--help", "-h"} & set(arguments):
         return new_command(arguments[1:])
+    if list(arguments) == ["reference"]:
+        from ssl_core.cli.reference import reference
+
+        text = reference()
+        print(text, end="")
+        return {"reference": text}
     parser = Parser(prog="ssl-plugins")
     parser.add_argument("command", nargs="?")
     parser.add_argument("name", nargs="?")
@@ -61,7 +68,7 @@ def plugins_command(arguments: Sequence[str]) -> Mapping[str, Any] | None:
         return {"help": _USAGE}
     commands: dict[str, Callable[[Registry, str], Mapping[str, Any]]] = {"info": info, "doctor": doctor}
     if flags.command not in ("list", *commands):
-        allowed = ("list", *commands, "new")
+        allowed = ("list", *commands, "new", "reference")
         suggestion = did_you_mean(flags.command, allowed)
         raise UsageError(f"ssl-plugins: no command '{flags.command}'.{suggestion} Allowed: {', '.join(allowed)}")
     if rest:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from documents import ROOT, blocks, code_spans, table_after
 from PIL import Image
 from torch.distributed.run import get_args_parser
@@ -52,7 +53,8 @@ def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(work)
     monkeypatch.setattr(ssl_core, "train", _short_training(ssl_core.train), raising=False)
     yield work
-    sys.modules.pop("checkerboard", None)
+    for name in ("checkerboard", "chessboard", "palette"):
+        sys.modules.pop(name, None)
 
 
 def _short_training(train):
@@ -147,6 +149,22 @@ def test_plugins(folder, monkeypatch):
     match = Registry.load().find("checkerboard", "masker")
     assert match.component.load().__module__ == "ssl_checkerboard.masker"
     assert match.component.options(period=3).period == 3
+
+
+def test_tutorial(folder):
+    document = ROOT / "docs/tutorial.md"
+    files = {block.file: block.text for block in blocks(document) if block.file is not None}
+    assert set(files) == {"chessboard.py", "palette.py"}
+    assert all(len(text.splitlines()) < 60 for text in files.values())
+    _follow(document)
+    config = yaml.safe_load((folder / "runs/palette/config.yaml").read_text())
+    assert config["masker"]["name"] == "chessboard:chessboard"
+    assert config["tokenizer"] == {"name": "palette:palette", "vocab_size": 32, "images": 1000}
+    assert len(list((folder / "runs/palette/eval").glob("knn-*.json"))) == 1
+    assert (folder / "chess-masks/pyproject.toml").is_file()
+    values = [json.loads(line) for line in (folder / "runs/palette/metrics.jsonl").read_text().splitlines()]
+    logged = set().union(*values)
+    assert {"acc", "unigram_acc", "dead_codes"} <= logged
 
 
 def _install_the_package(package: Path, single_file: str) -> None:
