@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 BUG = 1
 """Exit code of an error that is ours."""
@@ -28,9 +29,13 @@ class SslError(Exception):
     Args:
         message: one line a problem.
         hint: the next command or setting to try, printed on a line of its own.
+
+    Attributes:
+        details: JSON-ready values that `--json` prints beside the message.
     """
 
     exit_code = 2
+    details: Mapping[str, Any] = {}
 
     def __init__(self, message: str = "", hint: str | None = None):
         super().__init__(message)

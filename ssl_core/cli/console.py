@@ -49,7 +49,7 @@ def run_command(function: Callable[[], Mapping[str, Any] | None], json_output: b
                 _print_json({"error": f"{type(error).__name__}: {error}", "exit_code": BUG}, stdout)
             return BUG
         prefix = "" if isinstance(known, Interrupted) else "error: "
-        code = _fail(str(known), known.exit_code, json_output, stdout, prefix, known.hint)
+        code = _fail(str(known), known.exit_code, json_output, stdout, prefix, known.hint, known.details)
         if isinstance(known, PeerError):
             # At once: what the GPU waits for never comes, and Python would wait for it when it ends.
             os._exit(code)
@@ -58,14 +58,20 @@ def run_command(function: Callable[[], Mapping[str, Any] | None], json_output: b
 
 
 def _fail(
-    message: str, code: int, json_output: bool, stdout: TextIO, prefix: str = "error: ", hint: str | None = None
+    message: str,
+    code: int,
+    json_output: bool,
+    stdout: TextIO,
+    prefix: str = "error: ",
+    hint: str | None = None,
+    details: Mapping[str, Any] | None = None,
 ) -> int:
     for line in message.split("\n"):
         print(f"{prefix}{printable(line)}", file=sys.stderr)
     if hint:
         print(f"hint: {printable(hint)}", file=sys.stderr)
     if json_output:
-        _print_json({"error": message, "exit_code": code}, stdout)
+        _print_json({"error": message, "exit_code": code, **(details or {})}, stdout)
     return code
 
 

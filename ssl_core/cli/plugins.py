@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_core.cli.arguments import Parser
+from ssl_core.cli.check_plugin import check_command
 from ssl_core.cli.console import run_command
 from ssl_core.cli.new_plugin import new_command
 from ssl_core.cli.plugin_report import (
@@ -27,6 +28,7 @@ _USAGE = """usage: ssl-plugins COMMAND [flags]
   list           every plugin, its state, and its parts
   info NAME      a plugin or a part (beit, beit:block, vit_base): what it is, and its options
   doctor NAME    loads everything that a plugin offers and says what is wrong
+  check NAME     makes every check of ssl_core.testing on a part, or on each part of a plugin; check --help
   new KIND NAME  writes a folder with a working part of that kind, ready to install; --out DIR
   reference      every hook, contract and option of the engine, as Markdown
 
@@ -48,6 +50,8 @@ def plugins_command(arguments: Sequence[str]) -> Mapping[str, Any] | None:
     """Does what the arguments say; prints it for people and returns it as JSON-ready values."""
     if "new" in arguments[:1] and not {"--help", "-h"} & set(arguments):
         return new_command(arguments[1:])
+    if "check" in arguments[:1]:
+        return check_command(arguments[1:])
     if list(arguments) == ["reference"]:
         from ssl_core.cli.reference import reference
 
@@ -68,7 +72,7 @@ def plugins_command(arguments: Sequence[str]) -> Mapping[str, Any] | None:
         return {"help": _USAGE}
     commands: dict[str, Callable[[Registry, str], Mapping[str, Any]]] = {"info": info, "doctor": doctor}
     if flags.command not in ("list", *commands):
-        allowed = ("list", *commands, "new", "reference")
+        allowed = ("list", *commands, "check", "new", "reference")
         suggestion = did_you_mean(flags.command, allowed)
         raise UsageError(f"ssl-plugins: no command '{flags.command}'.{suggestion} Allowed: {', '.join(allowed)}")
     if rest:
