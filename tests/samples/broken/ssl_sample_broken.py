@@ -1,0 +1,3 @@
+"""It wants a package that is not there."""
+
+import a_package_that_nobody_has  # noqa: F401
