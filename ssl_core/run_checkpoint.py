@@ -14,9 +14,6 @@ from ssl_core.errors import CheckpointError, ConfigError
 from ssl_core.plugins.registry import Registry
 from ssl_core.runner import checkpoint
 
-_PREFIX = "backbone."
-"""Of the backbone's tensors in a method's state dict."""
-
 
 def find_checkpoint(path: Path) -> Path | None:
     """Returns the checkpoint that a path means, or None where it means an export or nothing.
@@ -48,8 +45,7 @@ def read_checkpoint(path: Path, registry: Registry) -> tuple[BackboneSpec, dict[
     folder = path if path.is_dir() else path.parent
     spec = backbone_spec(_read_config(folder, registry), path)
     # Where the last weights are named themselves, the average is not meant.
-    weights = checkpoint.load(folder).model if path.name == checkpoint.MODEL else checkpoint.load_model(folder)
-    return spec, {name.removeprefix(_PREFIX): tensor for name, tensor in weights.items() if name.startswith(_PREFIX)}
+    return spec, checkpoint.load_part(folder, "backbone", last=path.name == checkpoint.MODEL)
 
 
 def backbone_spec(config: RunConfig, source: Path | None = None) -> BackboneSpec:

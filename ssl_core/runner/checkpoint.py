@@ -11,7 +11,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,14 @@ class Checkpoint:
         model: the method's state dict.
         state: optimizer, scaler and counters: tensors and plain values only.
         average: the averaged weights, when `train.ema` is on.
+        exports: slot -> how the names of the part's tensors begin in `model`, for what the method exports.
     """
 
     step: int
     model: Mapping[str, Tensor]
     state: Mapping[str, Any]
     average: Mapping[str, Tensor] | None = None
+    exports: Mapping[str, str] = field(default_factory=dict)
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -95,7 +97,7 @@ def _write(partial: Path, checkpoint: Checkpoint) -> None:
         finally:
             file.close()
         files[name] = file.describe()
-    manifest = {"format": FORMAT, "step": checkpoint.step, "files": files}
+    manifest = {"format": FORMAT, "step": checkpoint.step, "files": files, "exports": dict(checkpoint.exports)}
     last = HashedFile(partial / MANIFEST)
     last.write((json.dumps(manifest, indent=2) + "\n").encode())
     last.close()
@@ -119,6 +121,7 @@ def load(path: Path) -> Checkpoint:
         model=load_file(path / MODEL),
         state=state,
         average=load_file(average) if AVERAGE in manifest["files"] else None,
+        exports=manifest.get("exports", {}),
     )
 
 
@@ -126,6 +129,22 @@ def load_model(path: Path) -> dict[str, Tensor]:
     """Reads the weights alone: the average where there is one."""
     manifest = verify(path)
     return load_file(path / (AVERAGE if AVERAGE in manifest["files"] else MODEL))
+
+
+def load_part(path: Path, slot: str, *, last: bool = False) -> dict[str, Tensor]:
+    """Reads the weights of what the method exports under `slot`, by the names that they have in the part itself.
+
+    Args:
+        last: the weights as they are, also where there is an average.
+
+    Raises:
+        CheckpointError: incomplete, damaged, or no checkpoint.
+    """
+    manifest = verify(path)
+    file = AVERAGE if AVERAGE in manifest["files"] and not last else MODEL
+    prefix = manifest.get("exports", {}).get(slot, f"{slot}.")
+    tensors = load_file(path / file)
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def newest(folder: Path) -> tuple[Path | None, list[str]]:

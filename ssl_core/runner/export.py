@@ -35,7 +35,7 @@ def export_parts(
     files = {}
     for slot, part in parts.items():
         file = folder.export / f"{slot}.safetensors"
-        prefix = _name_of(method, part)
+        prefix = prefix_of(method, part)
         state = {name.removeprefix(prefix): tensor for name, tensor in model.items() if name.startswith(prefix)}
         write_export(file, state, {"slot": slot, **_description(config, slot, part)})
         files[slot] = file
@@ -49,7 +49,12 @@ def _description(config: RunConfig, slot: str, part: nn.Module) -> dict[str, Any
     return {"component": chosen.match.qualified, "options": chosen.options.model_dump(mode="json")}
 
 
-def _name_of(method: Method, part: nn.Module) -> str:
+def prefix_of(method: Method, part: nn.Module) -> str:
+    """Returns how the names of an exported part's tensors begin in the method's state dict.
+
+    Raises:
+        ValueError: it is no module of the method (a plugin's bug).
+    """
     for name, module in method.named_modules():
         if module is part:
             return f"{name}."

@@ -12,6 +12,7 @@ from ssl_core.contracts.method import Method, Progress
 from ssl_core.errors import DataError
 from ssl_core.runner.average import WeightAverage
 from ssl_core.runner.checkpoint import Checkpoint
+from ssl_core.runner.export import prefix_of
 from ssl_core.runner.metrics import RunningMeans
 from ssl_core.runner.skips import NotFinite, Skips
 from ssl_core.runner.state import load_model_state, load_optimizer_state, model_state, optimizer_state
@@ -86,7 +87,8 @@ class RunState:
             "train_images": self.train_images,
             "skipped_in_a_row": self.skips.in_a_row,
         }
-        return Checkpoint(self.step, model, state, average)
+        exports = {slot: prefix_of(self.method, part) for slot, part in self.method.export().items()}
+        return Checkpoint(self.step, model, state, average, exports)
 
     def restore(self, checkpoint: Checkpoint, source: str) -> None:
         """Goes back to where `checkpoint` was captured.

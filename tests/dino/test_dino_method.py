@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from dino_parts import SMALL_VIT, make_batch, make_dino
+from safetensors.torch import load_file
 
 import ssl_core
 from ssl_core.api import ConfigError, Progress, Registry, UsageError
@@ -147,3 +148,18 @@ def test_a_backbone_that_never_can_is_refused_before_the_data_is_read(tmp_path):
 def test_a_local_crop_that_is_no_number_of_patches_is_refused():
     with pytest.raises(UsageError, match="10"):
         make_dino(local_crops_size=10)
+
+
+@pytest.mark.parametrize("export", ["teacher", "student"])
+def test_a_checkpoint_gives_the_same_backbone_as_the_export(export, tmp_path):
+    small = {"backbone.width": 16, "backbone.depth": 1, "backbone.heads": 2, "backbone.patch_size": 8}
+    settings = {**small, "dataset.images": 40, "train.steps": 2, "train.batch_size": 8, "method.export": export}
+    ssl_core.train("dino", out=tmp_path / "run", settings=settings)
+    exported = ssl_core.load(tmp_path / "run").state_dict()
+    saved = ssl_core.load(tmp_path / "run" / "checkpoints" / "step-00000002").state_dict()
+    assert exported.keys() == saved.keys()
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in exported.items())
+    weights = load_file(tmp_path / "run" / "checkpoints" / "step-00000002" / "model.safetensors")
+    prefix = "teacher.backbone." if export == "teacher" else "backbone."
+    assert torch.equal(saved["vit.cls_token"], weights[f"{prefix}vit.cls_token"])
+    assert not torch.equal(weights["teacher.backbone.vit.cls_token"], weights["backbone.vit.cls_token"])
