@@ -96,10 +96,12 @@ class MaskedModeling(Method):
 
     def training_step(self, batch: Batch, progress: Progress) -> StepOutput:
         mask = self._mask(batch)
-        targets = self._targets(batch)
+        places = self._places(batch, mask)
+        targets = self._targets(batch, places)
         losses = self.head(self._encode(batch.views["image"], mask), targets, mask)
         logs = {name: value.detach() for name, value in losses.items()}
-        return StepOutput(losses["loss"], logs, targets if isinstance(self.target, Tokenizer) else None)
+        known = isinstance(self.target, Tokenizer) and places is None
+        return StepOutput(losses["loss"], logs, targets if known else None)
 
     def _encode(self, image: Tensor, mask: MaskBatch) -> Features:
         tokens = self.backbone.embed(self.normalize(image))  # (B, N, D0)
@@ -108,11 +110,18 @@ class MaskedModeling(Method):
         tokens = torch.where(mask.hidden[:, 0].unsqueeze(-1), self.mask_token, tokens)  # (B, N, D0)
         return self.backbone.encode(tokens, self.grid, layers=self.head.layers)
 
-    def _targets(self, batch: Batch) -> Tensor:
+    def _places(self, batch: Batch, mask: MaskBatch) -> Tensor | None:
+        """Returns the only patches (B, M * K) whose targets are needed; None = all, or the source cannot choose."""
+        places = mask.ids.flatten(1)  # (B, M * K)
+        few = places.shape[1] < self.grid[0] * self.grid[1]
+        return places if few and self.target.takes_places and not batch.keep_targets else None
+
+    def _targets(self, batch: Batch, places: Tensor | None = None) -> Tensor:
         targets = batch.targets
         if targets is None:
+            chosen = {} if places is None else {"places": places}
             with torch.no_grad():
-                targets = self.target.targets(batch.views, self.grid)
+                targets = self.target.targets(batch.views, self.grid, **chosen)
         patches = self.grid[0] * self.grid[1]
         if targets.shape[1] != patches:
             raise UsageError(

@@ -59,6 +59,7 @@ class Batch:
         mask: None for methods without a masker.
         targets: (B, N) int64, the ids that the target source would give, where the run keeps them on disk
             (`data.cache_targets`); the view `tokens` is then not in `views`. None = compute them.
+        keep_targets: whether the run keeps the targets that the step computes, so that it needs those of all patches.
         index: (B,) int64, each sample's place in the data set.
         source: (B,) int64, the sample that was really read: another one where the image was broken.
         label: (B,) int64, -1 where there is none. Only supervised methods may read it.
@@ -70,6 +71,7 @@ class Batch:
     label: Tensor
     mask: MaskBatch | None = None
     targets: Tensor | None = None
+    keep_targets: bool = False
 
     def __len__(self) -> int:
         return len(self.index)

@@ -56,6 +56,10 @@ class TargetSource(nn.Module, ABC):
     width: int
     can_decode: bool = False
 
+    takes_places: bool = False
+    """Whether `targets` also takes `places`, (B, K) int64: the only patches whose targets will be read. It still
+    returns all N, of which the others may be anything: so that a source may save work there."""
+
     @abstractmethod
     def targets(self, views: Mapping[str, Tensor], grid: Grid) -> Tensor:
         """Returns the targets of a batch.

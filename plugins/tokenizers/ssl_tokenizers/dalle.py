@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,6 +14,7 @@ from ssl_tokenizers.dalle_import import COMPONENT
 from ssl_tokenizers.dalle_networks import DOWNSAMPLE, build_networks
 from ssl_tokenizers.dalle_weights import find_weights
 from ssl_tokenizers.dvae import map_pixels, to_pixels
+from ssl_tokenizers.dvae_network import all_places, fits, output_at
 from ssl_tokenizers.options import DalleOptions
 
 _NEEDS = ("encoder.input.weight", "encoder.output.weight")
@@ -32,6 +35,8 @@ class DalleTokenizer(Tokenizer):
     Raises:
         CheckpointError: no weights are found, or they are of another kind.
     """
+
+    takes_places = True
 
     def __init__(self, options: DalleOptions, context: BuildContext):
         super().__init__()
@@ -56,6 +61,16 @@ class DalleTokenizer(Tokenizer):
         trunk = self.encoder.trunk(map_pixels(pixels))  # (B, D, h, w)
         with torch.autocast(pixels.device.type, enabled=False):
             return self.encoder.output(trunk.float()).argmax(1)  # (B, h, w)
+
+    @torch.no_grad()
+    def targets(self, views: Mapping[str, Tensor], grid: Grid, places: Tensor | None = None) -> Tensor:
+        """See `TargetSource.targets`; the last convolution, an eighth of the work, runs at `places` alone."""
+        if places is None or not fits(views["tokens"], DOWNSAMPLE, grid):
+            return super().targets(views, grid)
+        trunk = self.encoder.trunk(map_pixels(views["tokens"]))  # (B, D, h, w)
+        with torch.autocast(trunk.device.type, enabled=False):
+            codes = output_at(self.encoder, trunk, places).argmax(-1)  # (B, K)
+        return all_places(codes, places, grid[0] * grid[1])  # (B, N)
 
     @torch.no_grad()
     def decode(self, ids: Tensor) -> Tensor:

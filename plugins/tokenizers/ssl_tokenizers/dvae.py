@@ -22,7 +22,7 @@ from ssl_core.api import (
 from ssl_tokenizers.cells import CellAnalysis, CellSynthesis
 from ssl_tokenizers.checkpoint import read_tokenizer
 from ssl_tokenizers.clustering import assign
-from ssl_tokenizers.dvae_network import Decoder, Encoder, NetworkShape
+from ssl_tokenizers.dvae_network import Decoder, Encoder, NetworkShape, all_places, cells_at, fits, output_at
 from ssl_tokenizers.options import DvaeOptions
 
 PIXEL_EPS = 0.1
@@ -70,6 +70,7 @@ class DvaeTokenizer(Tokenizer):
     """
 
     can_decode = True
+    takes_places = True
 
     def __init__(self, options: DvaeOptions, context: BuildContext):
         super().__init__()
@@ -130,6 +131,22 @@ class DvaeTokenizer(Tokenizer):
             features = (scores + self.analysis(pixels.float())).permute(0, 2, 3, 1)  # (B, h, w, D)
             # Not `logits`: the scores of all places at once may be gigabytes.
             return assign(features.flatten(0, 2), self.codebook).view(features.shape[:3])  # (B, h, w)
+
+    @torch.no_grad()
+    def targets(self, views: Mapping[str, Tensor], grid: Grid, places: Tensor | None = None) -> Tensor:
+        """See `TargetSource.targets`; what follows the trunk runs at `places` alone."""
+        if places is None or not fits(views["tokens"], self.downsample, grid):
+            return super().targets(views, grid)
+        pixels = views["tokens"]
+        trunk = self.encoder.trunk(map_pixels(pixels))  # (B, D', h, w)
+        with torch.autocast(pixels.device.type, enabled=False):
+            scores = output_at(self.encoder, trunk, places)  # (B, K, V), or (B, K, D) with a codebook
+            if self.has_codebook:
+                features = scores + cells_at(self.analysis(pixels.float()), places)  # (B, K, D)
+                codes = assign(features.flatten(0, 1), self.codebook).view(places.shape)  # (B, K)
+            else:
+                codes = scores.argmax(-1)  # (B, K)
+        return all_places(codes, places, grid[0] * grid[1])  # (B, N)
 
     def decode(self, ids: Tensor) -> Tensor:
         """Returns (B, C, h * downsample, w * downsample) float32 in [0, 1]."""

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ssl_core.api import Grid
+
 _MAX_GROWTH = 8
 """Channels double with each halving, up to this many times the first."""
 
@@ -101,6 +103,33 @@ class Encoder(nn.Module):
         for index, group in enumerate(self.groups):
             x = group(F.max_pool2d(x, 2) if index else x)  # (B, D, H / (stem * 2^index), ...)
         return F.relu(x)
+
+
+def output_at(encoder: Encoder, trunk: Tensor, places: Tensor) -> Tensor:
+    """Returns what the last convolution of an encoder makes of a few places: (B, K, width), float32.
+
+    Args:
+        trunk: (B, D, h, w).
+        places: (B, K) int64, row-major in h * w.
+    """
+    weight, bias = encoder.output.weight.flatten(1), encoder.output.bias  # (width, D), (width)
+    return F.linear(cells_at(trunk, places).float(), weight, bias)  # (B, K, width)
+
+
+def cells_at(values: Tensor, places: Tensor) -> Tensor:
+    """Returns the vectors (B, K, D) of a map (B, D, h, w) at places (B, K)."""
+    values = values.flatten(2).transpose(1, 2)  # (B, h * w, D)
+    return values.gather(1, places.unsqueeze(-1).expand(-1, -1, values.shape[2]))  # (B, K, D)
+
+
+def fits(pixels: Tensor, downsample: int, grid: Grid) -> bool:
+    """Returns whether images (B, C, H, W) give as many codes as there are patches."""
+    return (pixels.shape[-2] // downsample, pixels.shape[-1] // downsample) == tuple(grid)
+
+
+def all_places(codes: Tensor, places: Tensor, count: int) -> Tensor:
+    """Returns (B, count), the codes (B, K) at their places (B, K) and 0 elsewhere."""
+    return codes.new_zeros(len(codes), count).scatter(1, places, codes)
 
 
 class Decoder(nn.Module):

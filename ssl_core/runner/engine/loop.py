@@ -149,7 +149,7 @@ class UpdateLoop(BaseLoop):
         state.waited += time.perf_counter() - start
         state.images += len(batch)
         known, places = batch.targets is not None, batch.index
-        batch = on_device(batch, plan.device)
+        batch = replace(on_device(batch, plan.device), keep_targets=plan.keeper is not None)
         torch.manual_seed(torch_seed(plan.seed, "step", state.step, place, plan.processes.rank))
         index = self.iter + place
         self.runner.call_hook("before_train_iter", batch_idx=index, data_batch=batch)
