@@ -33,7 +33,7 @@ SHORT = {"train.steps": 2, "backbone.depth": 2}
 FEW = {"dataset.images": 64}
 NO_RUN = ("--help", "--resume", "--version")
 NO_BACKBONE = ("dvae", "vqkd")
-ELSEWHERE = ("dalle", "encoder.pkl", "cifar10")
+ELSEWHERE = ("dalle", "encoder.pkl", "cifar10", "timm:")
 """What needs a download."""
 
 
@@ -122,6 +122,15 @@ def test_tokenizers(folder):
                 _run(command)
     report = json.loads((folder / "runs/dvae/tokenizer-report/report.json").read_text())
     assert {"psnr", "psnr_patch_mean", "psnr_gain", "mae", "mae_normalized", "mse"} <= report["metrics"].keys()
+
+
+def test_beit(folder):
+    """Its small backbones; the large one differs by nothing but its name."""
+    for block in blocks(ROOT / "docs/beit.md"):
+        for command in block.text.splitlines() if block.language == "bash" else ():
+            if not any(name in command for name in (*ELSEWHERE, "vit_base")):
+                _run(command)
+    assert (folder / "runs/taught/tokenizer/export/tokenizer.safetensors").is_file()
 
 
 def test_benchmarks(folder):

@@ -88,6 +88,23 @@ def test_parts_and_recipes_of_beit(registry):
     assert {name for row in rows for name in code_spans(row[0])} == {recipe.name for recipe in method.recipes}
 
 
+def test_parts_and_recipes_of_beit_v2(registry):
+    method = registry.find("beitv2", "method").component
+    rows = table_after(ROOT / "docs/beit.md", "## BEiT v2")
+    pairs = [zip(code_spans(row[0]), code_spans(row[1]), strict=False) for row in rows]
+    assert dict(pair for row in pairs for pair in row) == dict(method.slots)
+    rows = table_after(ROOT / "docs/beit.md", "### Recipes of BEiT v2")
+    assert {name for row in rows for name in code_spans(row[0])} == {recipe.name for recipe in method.recipes}
+
+
+def test_parts_and_recipes_of_dino(registry):
+    method = registry.find("dino", "method").component
+    rows = table_after(ROOT / "docs/dino.md", "# DINO")
+    assert {code_spans(row[0])[0]: code_spans(row[1])[0] for row in rows} == dict(method.slots)
+    rows = table_after(ROOT / "docs/dino.md", "## Recipes")
+    assert {name for row in rows for name in code_spans(row[0])} == {recipe.name for recipe in method.recipes}
+
+
 def test_the_run_folder_is_documented(tmp_path):
     documented = {
         name.rstrip("/") for row in table_after(ROOT / "README.md", "## The run folder") for name in code_spans(row[0])

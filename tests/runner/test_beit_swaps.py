@@ -87,7 +87,7 @@ def test_what_swaps(method, swaps, parts, registry, tmp_path):
             "beit",
             {**KMEANS, "method.corrupt": "drop"},
             UsageError,
-            r"a backbone that can leave patches out.* 'vit_base'",
+            r"a backbone that can leave patches out",
         ),
         ("beitv2", {**KMEANS, "backbone.pool": "mean"}, UsageError, r"backbone.pool=cls, or head=mim"),
     ],

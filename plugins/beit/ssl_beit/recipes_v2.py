@@ -52,6 +52,23 @@ RECIPES_V2 = (
         When(image_size=(1, 40)),
     ),
     Recipe(
+        "cpu-32",
+        "Images up to 40 pixels on a CPU core: 4 blocks of width 128, 1,000 updates, 500 of the tokenizer before",
+        {
+            **{key: value for key, value in SMALL.items() if not key.endswith("epochs")},
+            "data.image_size": 32,
+            "backbone.patch_size": 4,
+            "backbone.width": 128,
+            "backbone.depth": 4,
+            "backbone.heads": 4,
+            "tokenizer.depth": 2,
+            "tokenizer.train.steps": 500,
+            "train.steps": 1000,
+            "optim.warmup_steps": 50,
+        },
+        _BY_HAND,
+    ),
+    Recipe(
         "small-64",
         "Images of 41 to 80 pixels: small-32 at twice the size",
         {**SMALL, "data.image_size": 64, "backbone.patch_size": 8},
