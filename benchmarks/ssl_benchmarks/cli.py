@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,8 @@ def eval_command(arguments: Sequence[str]) -> Mapping[str, Any]:
         processes = Processes()
     with processes.watched():
         backbone = _load(words[1], registry, shared.image_size, backbone_options)
+        if flags.untrained:
+            backbone = _fresh(backbone, options, registry)
         result = _evaluate(evaluator, options, registry, backbone, flags.data, data_settings, folder)
     if not processes.first:
         return {}
@@ -87,7 +90,7 @@ def eval_command(arguments: Sequence[str]) -> Mapping[str, Any]:
     if run == checkpoint and source is not None and source.is_dir():
         note = f"the run has no exported backbone yet: these are the weights of {source.name}"
         result["notes"] = [*result.get("notes", ()), note]
-    result["checkpoint"] = words[1]
+    result["checkpoint"] = f"{words[1]}, untrained" if flags.untrained else words[1]
     result["seconds"] = round(time.monotonic() - started, 1)
     # Stored first, so that nothing that goes wrong with the screen can lose it.
     file = None if folder is None else store(result, folder, (flags.out or folder.parent) / "report.md")
@@ -132,6 +135,14 @@ def _load(what: str, registry: Registry, image_size: int | None, options: Mappin
     except UsageError as error:
         # What a run calls data.image_size has no section here.
         raise UsageError(str(error).replace("data.image_size", "image_size")) from None
+
+
+def _fresh(backbone: Any, options: Options, registry: Registry) -> Any:
+    """Returns the same backbone with fresh weights, drawn by the evaluation's seed as its baselines are."""
+    from ssl_core.api import build_untrained
+
+    # What was read is not what is evaluated.
+    return build_untrained(replace(backbone.spec, source=None), getattr(options, "seed", 0), registry)
 
 
 def _evaluate(
@@ -184,6 +195,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("--data", metavar="PATH_OR_NAME", help="labelled images; without it, those the backbone was trained on")
     add("--out", metavar="DIR", type=Path, help="where the result is kept, by default in the run; features: F.npy")
+    add("--untrained", action="store_true", help="the same backbone with fresh weights: what training has to beat")
     add("--json", action="store_true", help="print one JSON object on stdout, everything else on stderr")
     add("--plugin", metavar="FILE", type=Path, action="append", default=[], help="load a single-file plugin too")
     add("--no-plugin", metavar="NAME", action="append", default=[], help="leave an installed plugin out")

@@ -5,17 +5,19 @@ What is finished stays: a comparison that is started again skips it, and resumes
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssl_benchmarks.comparison import Comparison, evaluations, references, trainings
+from ssl_benchmarks.comparison import Comparison, evaluations, references, trainings, with_what_they_need
 from ssl_core.api import Registry, SslError, UsageError, make_writable
 
 
@@ -25,15 +27,19 @@ class RowResult:
 
     Attributes:
         name: of the row.
+        label: what the table calls it.
         commands: what was run, as a person would type it.
-        run: what `ssl-train --json` said: `seconds`, `images_seen`, `metrics`.
+        run: what `ssl-train --json` said: `seconds`, `images_seen`, `metrics`; empty where nothing was trained.
         evaluations: evaluator -> what `ssl-eval --json` said; empty for a run that rows need.
+        uses: names of the prepared runs and rows that this one reads.
     """
 
     name: str
+    label: str
     commands: tuple[str, ...]
     run: Mapping[str, Any]
     evaluations: Mapping[str, Mapping[str, Any]]
+    uses: tuple[str, ...]
 
 
 class CommandFailed(SslError):
@@ -44,7 +50,29 @@ class CommandFailed(SslError):
         self.exit_code = exit_code
 
 
-def run_comparison(comparison: Comparison, data: str | None, out: Path, extra: Mapping[str, str]) -> list[RowResult]:
+@dataclass(frozen=True)
+class _Step:
+    """A row, or a run that rows need, and the commands that make it.
+
+    Attributes:
+        name, label: as in `RowResult`.
+        folder: of the run that is evaluated.
+        training: the command; None = nothing is trained.
+        evaluations: evaluator -> the command.
+        uses: names of earlier steps that this one reads.
+    """
+
+    name: str
+    label: str
+    folder: Path
+    training: Sequence[str] | None
+    evaluations: Mapping[str, Sequence[str]]
+    uses: tuple[str, ...]
+
+
+def run_comparison(
+    comparison: Comparison, data: str | None, out: Path, extra: Mapping[str, str], rows: Collection[str] = ()
+) -> list[RowResult]:
     """Trains and evaluates every row that is not finished.
 
     Args:
@@ -52,29 +80,102 @@ def run_comparison(comparison: Comparison, data: str | None, out: Path, extra: M
         data: images of every row, in place of the comparison's own.
         out: each row is the run OUT/ROW; its results are OUT/ROW.EVALUATOR.json.
         extra: settings of every training, over all others.
+        rows: only these are run, and what they need; none = all.
+
+    Returns:
+        the rows that are finished, those of other processes and earlier calls among them, in their order.
 
     Raises:
-        UsageError: an evaluator is unknown, or a row was made with other settings before.
+        UsageError: an evaluator or a row is unknown, or a row was made with other settings before.
         CommandFailed: a training or an evaluation failed; what is finished stays.
     """
+    wanted = with_what_they_need(comparison, rows or comparison.rows)
     _check_evaluators(comparison)
     make_writable(out)
-    data = data or comparison.data
+    steps = _steps(comparison, data or comparison.data, out, extra)
+    results: dict[str, RowResult] = {}
+    for number, step in enumerate(steps, start=1):
+        found = None
+        if step.name in wanted or (not rows and step.name in comparison.prepare):
+            print(f"[{number}/{len(steps)}] {step.label}", flush=True)
+            with _alone(out / f".{step.name}.lock", step.name):
+                found = _carry_out(step, out, results)
+        else:
+            found = _finished(step, out, results)
+        if found is not None:
+            results[step.name] = found
+    return list(results.values())
+
+
+def _steps(comparison: Comparison, data: str | None, out: Path, extra: Mapping[str, str]) -> list[_Step]:
     runs = trainings(comparison, out)
-    results: list[RowResult] = []
-    for number, (name, (folder, settings)) in enumerate(runs.items(), start=1):
-        print(f"[{number}/{len(runs)}] {name}", flush=True)
-        training = _training({**settings, **extra}, data, folder)
-        uses = {row.name: row.run for row in results if row.name in references(comparison, name)}
-        run = _train_row(training, folder, uses)
-        commands = [shlex.join(training)]
-        found = {}
-        for evaluator, own in evaluations(comparison, name).items() if name in comparison.rows else ():
-            evaluation = ["ssl-eval", evaluator, str(folder), *_items(own)]
-            commands.append(shlex.join(evaluation))
-            found[evaluator] = _evaluate(evaluation, out / f"{name}.{evaluator}.json", run)
-        results.append(RowResult(name, tuple(commands), run, found))
-    return results
+    steps = []
+    for name in (*comparison.prepare, *comparison.rows):
+        row = comparison.rows.get(name)
+        fresh = row is not None and row.untrained is not None
+        folder = out / row.untrained if fresh else runs[name][0]
+        found = evaluations(comparison, name) if row is not None else {}
+        steps.append(
+            _Step(
+                name=name,
+                label=row.label or name if row is not None else name,
+                folder=folder,
+                training=None if fresh else _training({**runs[name][1], **extra}, data, folder),
+                evaluations={
+                    evaluator: ["ssl-eval", evaluator, str(folder), *(["--untrained"] if fresh else []), *_items(own)]
+                    for evaluator, own in found.items()
+                },
+                uses=tuple(dict.fromkeys(references(comparison, name))),
+            )
+        )
+    return steps
+
+
+def _carry_out(step: _Step, out: Path, earlier: Mapping[str, RowResult]) -> RowResult:
+    uses = {name: earlier[name].run for name in step.uses}
+    run = {} if step.training is None else _train_row(step.training, out / step.name, uses)
+    found = {
+        evaluator: _evaluate(command, out / f"{step.name}.{evaluator}.json", run or uses)
+        for evaluator, command in step.evaluations.items()
+    }
+    return _result(step, run, found)
+
+
+def _finished(step: _Step, out: Path, earlier: Mapping[str, RowResult]) -> RowResult | None:
+    """Returns what a row has come to if all of it was made by these very commands, else None."""
+    if any(name not in earlier for name in step.uses):
+        return None
+    uses = {name: earlier[name].run for name in step.uses}
+    run: Mapping[str, Any] = {}
+    if step.training is not None:
+        known = _read(out / f"{step.name}.train.json") or {}
+        if "result" not in known or known["command"] != shlex.join(step.training) or known.get("uses", uses) != uses:
+            return None
+        run = known["result"]
+    found = {}
+    for evaluator, command in step.evaluations.items():
+        known = _read(out / f"{step.name}.{evaluator}.json")
+        if not _is_of(known, command, run or uses):
+            return None
+        found[evaluator] = known["result"]
+    return _result(step, run, found)
+
+
+def _result(step: _Step, run: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> RowResult:
+    commands = [*([] if step.training is None else [step.training]), *step.evaluations.values()]
+    return RowResult(step.name, step.label, tuple(map(shlex.join, commands)), run, found, step.uses)
+
+
+@contextmanager
+def _alone(file: Path, name: str) -> Iterator[None]:
+    """Holds a row, so that processes that share a table do not run it twice; waits while another one does."""
+    with file.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for {name}, which another process runs", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _training(settings: Mapping[str, str], data: str | None, folder: Path) -> list[str]:
@@ -89,7 +190,7 @@ def _check_evaluators(comparison: Comparison) -> None:
         registry.find(name, "evaluator")
 
 
-def _train_row(command: list[str], folder: Path, uses: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+def _train_row(command: Sequence[str], folder: Path, uses: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
     """Trains, or goes on training, and returns what the run came to.
 
     Args:
@@ -119,15 +220,19 @@ def _train_row(command: list[str], folder: Path, uses: Mapping[str, Mapping[str,
     return result
 
 
-def _evaluate(command: list[str], file: Path, run: Mapping[str, Any]) -> Mapping[str, Any]:
+def _evaluate(command: Sequence[str], file: Path, run: Mapping[str, Any]) -> Mapping[str, Any]:
     """Evaluates a run, unless this very run was evaluated by the same command before."""
-    made = {"command": shlex.join(command), "run": run}
     known = _read(file)
-    if known is not None and all(known.get(key) == value for key, value in made.items()):
+    if _is_of(known, command, run):
         return known["result"]
     result = _run(command)
-    write_json(file, {**made, "result": result})
+    write_json(file, {"command": shlex.join(command), "run": run, "result": result})
     return result
+
+
+def _is_of(known: Mapping[str, Any] | None, command: Sequence[str], run: Mapping[str, Any]) -> bool:
+    """Returns whether a kept result is that of a command on a run."""
+    return known is not None and known["command"] == shlex.join(command) and known.get("run") == run
 
 
 def _run(command: Sequence[str]) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
-from ssl_core.api import ConfigError, Options, UsageError
+from ssl_core.api import ConfigError, Options, UsageError, did_you_mean
 
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
 
@@ -21,8 +21,23 @@ class Row(Options):
 
     settings: Mapping[str, Any] = {}
     """Of this row alone, `slot: name` and `part.key: value`, over those of the comparison."""
+    label: str | None = None
+    """What the table calls it; None = its name."""
+    untrained: str | None = None
+    """Nothing is trained: the backbone of this earlier row is evaluated with fresh weights."""
     evaluate: Mapping[str, Mapping[str, Any]] = {}
     """Evaluator -> its settings, over those of the comparison."""
+
+
+class GpuSize(Options):
+    """What is larger where there is a GPU, over what the comparison says for a CPU."""
+
+    prepare: Mapping[str, Mapping[str, Any]] = {}
+    """Name -> settings of a run that the rows need first."""
+    settings: Mapping[str, Any] = {}
+    """Of every row; a row's own go over them."""
+    evaluate: Mapping[str, Mapping[str, Any]] = {}
+    """Evaluator -> its settings."""
 
 
 class Comparison(Options):
@@ -40,6 +55,10 @@ class Comparison(Options):
     """Name -> row, in the order in which they are run. `${name}` is the folder of a prepared run or an earlier row."""
     evaluate: Mapping[str, Mapping[str, Any]] = {}
     """Evaluator -> its settings."""
+    gpu: GpuSize = GpuSize()
+    """Settings for a GPU."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the table should know, a line each."""
 
 
 def read_comparison(what: str) -> Comparison:
@@ -75,10 +94,23 @@ def included_comparisons() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
+def sized_for_gpu(comparison: Comparison) -> Comparison:
+    """Returns the comparison with its settings for a GPU over the others."""
+    larger = comparison.gpu
+    both = {
+        "prepare": _over(comparison.prepare, larger.prepare),
+        "settings": {**comparison.settings, **larger.settings},
+        "evaluate": _over(comparison.evaluate, larger.evaluate),
+    }
+    return comparison.model_copy(update=both)
+
+
 def trainings(comparison: Comparison, out: Path) -> dict[str, tuple[Path, dict[str, str]]]:
-    """Returns name -> (run folder, settings as text) of the prepared runs and the rows, in their order."""
+    """Returns name -> (run folder, settings as text) of the prepared runs and the trained rows, in their order."""
     own = {**comparison.prepare}
-    own |= {name: {**comparison.settings, **row.settings} for name, row in comparison.rows.items()}
+    own |= {
+        name: {**comparison.settings, **row.settings} for name, row in comparison.rows.items() if row.untrained is None
+    }
     return {
         name: (
             out / name,
@@ -104,7 +136,33 @@ def references(comparison: Comparison, name: str) -> list[str]:
     """Returns the names of the runs that a prepared run or a row refers to."""
     if name in comparison.prepare:
         return _references(comparison.prepare[name])
-    return _references({**comparison.settings, **comparison.rows[name].settings})
+    row = comparison.rows[name]
+    return [row.untrained] if row.untrained is not None else _references({**comparison.settings, **row.settings})
+
+
+def with_what_they_need(comparison: Comparison, rows: Iterable[str]) -> set[str]:
+    """Returns the names of the rows and of every run that they refer to, directly or not.
+
+    Raises:
+        UsageError: there is no such row.
+    """
+    needed: set[str] = set()
+    todo = list(rows)
+    for name in todo:
+        if name not in comparison.rows:
+            suggestion = did_you_mean(name, comparison.rows)
+            raise UsageError(f"--rows {name}: no such row.{suggestion} There is {', '.join(comparison.rows)}")
+    while todo:
+        name = todo.pop()
+        needed.add(name)
+        todo += references(comparison, name)
+    return needed
+
+
+def _over(
+    lower: Mapping[str, Mapping[str, Any]], upper: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    return {name: {**lower.get(name, {}), **upper.get(name, {})} for name in dict.fromkeys([*lower, *upper])}
 
 
 def _references(settings: Mapping[str, Any]) -> list[str]:
@@ -119,10 +177,16 @@ def _check_references(comparison: Comparison, path: Path) -> None:
         if not re.fullmatch(r"[\w.+-]+", name):
             problems.append(f"{path}: {name}: a row's name is a folder; use letters, digits and - _ . +")
         problems += [
-            f"{path}: {name}: ${{{used}}} is no earlier run; those are {', '.join(before) or 'none'}"
+            f"{path}: {name}: {used} is no earlier run; those are {', '.join(before) or 'none'}"
             for used in references(comparison, name)
             if used not in before
         ]
+        row = comparison.rows.get(name)
+        if row is not None and row.untrained is not None:
+            if row.settings:
+                problems.append(f"{path}: {name}: untrained and settings; give one of them")
+            if row.untrained in comparison.rows and comparison.rows[row.untrained].untrained is not None:
+                problems.append(f"{path}: {name}: {row.untrained} is not trained either; name a row that is")
         before.append(name)
     if problems:
         raise ConfigError(problems)

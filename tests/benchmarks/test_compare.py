@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import threading
 
 import pytest
 import yaml
@@ -79,7 +80,7 @@ def test_each_row_is_trained_and_evaluated_by_the_commands_in_the_table(spec, tm
         "ssl-train", "method=dvae", "train.steps=2", "--data", "images", "--out", codes,
     ]  # fmt: skip
     table = (tmp_path / "out" / "table.md").read_text()
-    assert "| blocks | 6,400 | 1.5 min | 53.0 [49.0, 52.0] |" in table
+    assert "| blocks | 6,400 | 1.5 + 1.5 min | 53.0 [49.0, 52.0] |" in table
     assert "| random init | - | - | 20.0 [19.0, 21.0] |" in table
     assert table.count("random init") == 1  # both rows measured the same
     assert "ssl-train method=beit" in table
@@ -100,6 +101,73 @@ def test_what_is_finished_is_not_run_again_and_what_was_stopped_goes_on(spec, tm
     commands.seen.clear()
     assert main(["compare", str(spec), "--out", str(out)]) == 0
     assert commands.seen == []
+
+
+def test_rows_can_be_chosen_and_the_table_holds_what_is_finished(spec, tmp_path, commands, capsys):
+    out = tmp_path / "out"
+    assert main(["compare", str(spec), "--out", str(out), "--rows", "random"]) == 0
+    assert [command[-1] for command in commands.seen if command[0] == "ssl-train"] == [
+        str(out / "codes"),
+        str(out / "random"),
+    ]
+    assert "not finished: blocks" in capsys.readouterr().out
+    assert main(["compare", str(spec), "--out", str(out), "--rows", "blocks"]) == 0
+    assert len(commands.seen) == 5  # the run that both need was not made again
+    values = json.loads((out / "table.json").read_text())
+    assert [row["name"] for row in values["rows"]] == ["codes", "blocks", "random"]
+    assert (out / "table.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["compare", str(spec), "--out", str(out), "--rows", "block"]) == 2
+    assert "--rows block: no such row. Did you mean 'blocks'? There is blocks, random" in capsys.readouterr().err
+
+
+def test_of_two_processes_one_runs_a_row_and_the_other_waits(tmp_path, capfd):
+    """The second one cannot hold the row until the first has let it go."""
+    file, order = tmp_path / ".row.lock", []
+
+    def second():
+        with compare._alone(file, "row"):
+            order.append("second")
+
+    with compare._alone(file, "row"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(0.3)
+        order.append("first")
+    thread.join(10)
+    assert order == ["first", "second"]
+    assert "waiting for row, which another process runs" in capfd.readouterr().err
+
+
+def test_a_row_without_training_is_an_earlier_row_with_fresh_weights(tmp_path, commands):
+    rows = {"blocks": {}, "fresh": {"untrained": "blocks", "label": "random weights"}}
+    file = tmp_path / "spec.yaml"
+    file.write_text(
+        yaml.safe_dump({"title": "t", "settings": {"method": "beit"}, "rows": rows, "evaluate": {"knn": {}}})
+    )
+    out = tmp_path / "out"
+    assert main(["compare", str(file), "--out", str(out), "--rows", "fresh"]) == 0
+    assert [command[:4] for command in commands.seen if command[0] == "ssl-eval"] == [
+        ["ssl-eval", "knn", str(out / "blocks")],
+        ["ssl-eval", "knn", str(out / "blocks"), "--untrained"],
+    ]
+    assert "| random weights | - | - | 53.0 " in (out / "table.md").read_text()
+
+
+def test_a_gpu_gets_settings_of_its_own(tmp_path, commands):
+    file = tmp_path / "spec.yaml"
+    larger = {"settings": {"train.steps": 9}, "evaluate": {"knn": {"k": 7}}, "prepare": {"codes": {"train.steps": 8}}}
+    file.write_text(yaml.safe_dump({**SPEC, "gpu": larger, "notes": ["on one seed"]}))
+    for flag in ("--gpu", "--no-gpu"):
+        assert main(["compare", str(file), "--out", str(tmp_path / flag), flag]) == 0
+    gpu, cpu = (
+        [" ".join(command) for command in commands.seen if flag in command[-1] + command[2]]
+        for flag in ("--gpu", "--no-gpu")
+    )
+    assert ["train.steps=8" in line for line in gpu] == [True, False, False, False, False]
+    assert ["train.steps=9" in line for line in gpu] == [False, True, False, True, False]
+    assert [line.count("k=7") for line in gpu] == [0, 0, 1, 0, 1]
+    assert not any(text in " ".join(cpu) for text in ("train.steps=8", "train.steps=9", "k=7"))
+    assert "- on one seed" in (tmp_path / "--gpu" / "table.md").read_text()
 
 
 def test_a_row_of_other_settings_is_not_taken_for_this_one(spec, tmp_path, commands, capsys):
@@ -175,9 +243,12 @@ def test_a_signal_to_us_alone_stops_the_command_that_runs(tmp_path, monkeypatch)
         ({"rows": {}}, "rows: Dictionary should have at least 1 item"),
         ({"rows": {1: {}}}, "rows.1: Input should be a valid string"),
         ({"rows": {"codes": {}}}, "codes: a prepared run and a row, in one folder; rename one"),
-        ({"settings": {"tokenizer.checkpoint": "${nothing}"}}, "${nothing} is no earlier run"),
+        ({"settings": {"tokenizer.checkpoint": "${nothing}"}}, "nothing is no earlier run"),
         ({"rows": {"a/b": {}}}, "a row's name is a folder"),
         ({"rows": {"a": {"settings": {"tokenizer.checkpoint": "${nothing}"}}}}, "is no earlier run"),
+        ({"rows": {"a": {"untrained": "b"}}}, "b is no earlier run"),
+        ({"rows": {"a": {}, "b": {"untrained": "a", "settings": {"seed": 1}}}}, "untrained and settings; give one"),
+        ({"rows": {"a": {}, "b": {"untrained": "a"}, "c": {"untrained": "b"}}}, "b is not trained either"),
         ({"row": {}}, "row: Extra inputs are not permitted"),
         ({"rows": None}, "rows: "),
     ],
