@@ -125,13 +125,13 @@ def check_parts(registry: Registry, matches: Sequence[Match], options: Mapping[s
     from ssl_core.config.values import parse_value
 
     print(f"checking {', '.join(map(_title, matches))} ...", flush=True)
-    from ssl_core.testing.check import BoundCheck, bound_checks  # with torch, which takes seconds
+    from ssl_core.testing.check import bound_checks  # with torch, which takes seconds
     from ssl_core.testing.conformance import Request
 
     given = {name: parse_value(text) for name, text in options.items()}
     parts, failed, total = [], 0, 0
     for match in matches:
-        checks: list[BoundCheck] = bound_checks(Request(match.qualified, match.component.kind, given), registry)
+        checks = bound_checks(Request(match.qualified, match.component.kind, given), registry)
         verdicts = _check_part(checks)
         parts.append({"part": _title(match), "checks": [asdict(verdict) for verdict in verdicts]})
         failed += sum(verdict.state == "failed" for verdict in verdicts)
@@ -162,7 +162,7 @@ def _check_part(checks: Sequence[BoundCheck]) -> list[Verdict]:
         seconds = time.perf_counter() - start
         took = f"  ({seconds:.0f} s)" if seconds >= 2 else ""
         why = f"  {verdict.what}" if verdict.what else ""
-        print(f"  {verdict.state:<7} {check.name:<{width}}{why}{took}", flush=True)
+        print(f"  {verdict.state:<7} {check.name:<{width}}{why}{took}".rstrip(), flush=True)
         if verdict.fix:
             print(f"          change: {verdict.fix}", flush=True)
     return verdicts

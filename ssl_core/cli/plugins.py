@@ -10,6 +10,7 @@ from typing import Any
 from ssl_core.cli.arguments import Parser
 from ssl_core.cli.check_plugin import check_command
 from ssl_core.cli.console import run_command
+from ssl_core.cli.doctor import doctor
 from ssl_core.cli.new_plugin import new_command
 from ssl_core.cli.plugin_report import (
     component_lines,
@@ -18,9 +19,7 @@ from ssl_core.cli.plugin_report import (
     plugin_lines,
     plugin_values,
 )
-from ssl_core.errors import PluginError, UnknownPartError, UsageError, did_you_mean
-from ssl_core.plugins.component import import_attribute
-from ssl_core.plugins.loader import Plugin
+from ssl_core.errors import UnknownPartError, UsageError, did_you_mean
 from ssl_core.plugins.registry import Match, Registry
 
 _USAGE = """usage: ssl-plugins COMMAND [flags]
@@ -136,40 +135,3 @@ def named(registry: Registry, name: str) -> list[Match]:
         if prefix in ("", match.plugin.name) and short in names:
             found.append(match)
     return found
-
-
-def doctor(registry: Registry, name: str) -> Mapping[str, Any]:
-    """Loads everything that a plugin offers.
-
-    Raises:
-        PluginError: there is no such plugin, or something is wrong with it.
-    """
-    plugins = [plugin for plugin in registry.plugins if plugin.name == name]
-    if not plugins:
-        names = [plugin.name for plugin in registry.plugins]
-        raise PluginError(f"no plugin '{name}'.{did_you_mean(name, names)} Installed: {', '.join(names)}")
-    problems = [problem for plugin in plugins for problem in _examine(plugin)]
-    if problems:
-        raise PluginError("\n".join(problems))
-    print(f"{name}: all is well")
-    return {"plugin": name, "parts": sum(len(plugin.components) for plugin in plugins)}
-
-
-def _examine(plugin: Plugin) -> list[str]:
-    """Prints what is found, and returns a line for each problem."""
-    print(plugin_head(plugin))
-    if plugin.state != "ok":
-        return [f"plugin '{plugin.name}' is {plugin.state}: {plugin.reason}"]
-    problems = []
-    for component in plugin.components:
-        what = f"{component.kind} {plugin.name}:{component.name}"
-        for target in filter(None, (component.target, component.answers)):
-            try:
-                loaded = import_attribute(target)
-                problem = None if callable(loaded) else "it cannot be called"
-            except Exception as error:  # whatever a plugin's module raises is what this command is for
-                problem = f"{type(error).__name__}: {error}"
-            print(f"  {'ok   ' if problem is None else 'WRONG'}  {what}: {target}")
-            if problem is not None:
-                problems.append(f"{what}: cannot load {target}: {problem}")
-    return problems

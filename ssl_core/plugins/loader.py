@@ -140,19 +140,38 @@ def _load(manager: pluggy.PluginManager, plugin: Plugin, load: Callable[[], Any]
         unknown = [hook.name for hook in manager.get_hookcallers(module) or () if not hook.has_spec()]
         if unknown:
             suggestion = did_you_mean(unknown[0], known)
-            raise ValueError(f"unknown hook '{unknown[0]}'.{suggestion} The hooks are {', '.join(known)}")
+            problem = f"unknown hook '{unknown[0]}'.{suggestion} The hooks are {', '.join(known)}"
+            return _refused(manager, plugin, "broken", problem + _line_of(module, unknown[0]))
         components = tuple(_registered(manager, module))
     except pluggy.PluginValidationError as error:
         # pluggy's first line repeats the plugin and the hook, the following ones say what differs.
-        return _refused(manager, plugin, "broken", " ".join(str(error).split()))
+        hook = next((name for name in vars(hookspecs) if _is_hook(name) and f"'{name}'" in str(error)), "")
+        return _refused(manager, plugin, "broken", " ".join(str(error).split()) + _line_of(module, hook))
+    except _Misregistered as error:
+        return _refused(manager, plugin, "broken", f"registration failed: {error}{_line_of(module, error.hook)}")
     except Exception as error:
         return _refused(manager, plugin, "broken", f"registration failed: {_where(error)}")
     for component in components:
         if component.api_version != API_VERSION:
             wanted = f"was written for api version {component.api_version}, this is version {API_VERSION}"
-            reason = f"'{component.name}' {wanted}"
+            hook = f"{_REGISTRATION_PREFIX}{component.kind}s"
+            reason = f"'{component.name}' {wanted}{_line_of(module, hook)}"
             return _refused(manager, plugin, "incompatible", reason)
     return replace(plugin, components=components)
+
+
+class _Misregistered(Exception):
+    """A hook returned what the engine cannot use."""
+
+    def __init__(self, hook: str, problem: str):
+        super().__init__(problem)
+        self.hook = hook
+
+
+def _line_of(module: Any, name: str) -> str:
+    """Returns " (file:line)" of a function in a plugin's module, or "" where it cannot be found."""
+    code = getattr(getattr(module, name, None), "__code__", None)
+    return "" if code is None else f" ({code.co_filename}:{code.co_firstlineno})"
 
 
 def _refused(manager: pluggy.PluginManager, plugin: Plugin, state: State, reason: str) -> Plugin:
@@ -176,14 +195,17 @@ def _registered(manager: pluggy.PluginManager, module: Any) -> Iterator[Componen
         kind = hook.removeprefix(_REGISTRATION_PREFIX).removesuffix("s")
         for components in manager.subset_hook_caller(hook, others)():
             if not isinstance(components, list | tuple) or not all(isinstance(item, Component) for item in components):
-                raise TypeError(f"{hook}() must return a list of Component")
+                raise _Misregistered(hook, f"{hook}() must return a list of Component")
             for component in components:
                 if component.kind != kind:
-                    raise ValueError(f"{hook}() returned '{component.name}' of kind '{component.kind}'")
+                    raise _Misregistered(hook, f"{hook}() returned '{component.name}' of kind '{component.kind}'")
                 if (kind, component.name) in seen:
-                    raise ValueError(f"{hook}() returned '{component.name}' twice")
+                    raise _Misregistered(hook, f"{hook}() returned '{component.name}' twice")
                 seen.add((kind, component.name))
-                check_component(component)
+                try:
+                    check_component(component)
+                except ValueError as error:
+                    raise _Misregistered(hook, str(error)) from None
                 yield component
 
 
@@ -219,7 +241,22 @@ def _refuse_shadowing(path: Path) -> None:
 
 
 def _where(error: BaseException) -> str:
-    """Returns the error in one line, with the file and line that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
+    """Returns the error in one line, with the file and line of the plugin that raised it."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_machinery(frame.filename)]
+    if not frames:
+        return text
+    # The first file is the plugin's. What it calls, pydantic say, is not where the mistake is.
+    first, folder = frames[0].filename, os.path.dirname(frames[0].filename)
+    own = [
+        frame for frame in frames if frame.filename == first or (folder not in sys.path and folder in frame.filename)
+    ]
+    return f"{text} ({own[-1].filename}:{own[-1].lineno})"
+
+
+def _is_machinery(file: str) -> bool:
+    """Returns whether a file only leads to the plugin: this one, importlib and pluggy."""
+    machinery = (importlib.__file__, importlib.metadata.__file__, pluggy.__file__)
+    return file == __file__ or file.startswith(("<frozen", *map(os.path.dirname, machinery)))

@@ -48,7 +48,7 @@ class Block(nn.Module):
 class StandInBackbone(Backbone):
     """Two blocks of width 16, a CLS token, and positions made of sines, so that any size will do."""
 
-    provides = frozenset({"drop_tokens", "any_size", "cls", "attention"})
+    provides = frozenset({"drop_tokens", "any_size", "cls", "attention", "branch"})
 
     def __init__(self, options: NoOptions, context: BuildContext):
         super().__init__()
@@ -85,6 +85,16 @@ class StandInBackbone(Backbone):
             x = block(x)
         query, key, _ = self.blocks[chosen].split(x)  # pyright: ignore[reportCallIssue]
         return (query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5).softmax(-1)  # (B, 2, 1 + N, 1 + N)
+
+    def branch_blocks(self, first: int, count: int) -> nn.ModuleList:
+        """Returns further blocks, for heads that continue from an inner block."""
+        return nn.ModuleList(Block(self.width) for _ in range(count))
+
+    def branch(self, blocks: nn.ModuleList, tokens: Tensor) -> Tensor:
+        """Runs such blocks on (B, P + N, D), with the final norm."""
+        for block in blocks:
+            tokens = block(tokens)
+        return self.norm(tokens)
 
     def layer_id(self, name: str) -> int:
         if name.startswith("blocks."):

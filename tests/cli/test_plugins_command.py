@@ -111,11 +111,14 @@ def test_every_installed_part_is_described_in_full(capsys, part):
 def test_doctor_loads_every_part(capsys):
     assert main(["doctor", "toy_command", *PLUGIN]) == 2
     captured = capsys.readouterr()
-    assert "  ok     backbone toy_command:net: toy_command:Net" in captured.out
+    assert "  WRONG  backbone toy_command:net: toy_command:Net" in captured.out
     assert "  WRONG  transform toy_command:cut: no_such_module:Cut" in captured.out
-    assert captured.err.startswith(
-        "error: transform toy_command:cut: cannot load no_such_module:Cut: ModuleNotFoundError"
-    )
+    plugin = f"plugin 'toy_command' ({PLUGIN[1]})"
+    lines = captured.err.splitlines()
+    assert lines[0].startswith(f"error: backbone toy_command:net of {plugin}: Net ({PLUGIN[1]}:")
+    assert lines[0].endswith("does not derive from Backbone, the contract of a backbone")
+    expected = f"error: transform toy_command:cut of {plugin}: cannot load no_such_module:Cut: ModuleNotFoundError"
+    assert any(line.startswith(expected) for line in lines)
 
 
 def test_doctor_of_a_good_plugin(capsys, tmp_path):
@@ -129,7 +132,7 @@ def test_doctor_of_a_good_plugin(capsys, tmp_path):
 
 def test_doctor_of_a_disabled_plugin(capsys):
     assert main(["doctor", "beit", "--no-plugin", "beit"]) == 2
-    assert capsys.readouterr().err == "error: plugin 'beit' is disabled: switched off by the user\n"
+    assert capsys.readouterr().err == "error: plugin 'beit' (ssl-vision 0.1.0) is disabled: switched off by the user\n"
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def only_hidden_places_count(subject: Subject) -> None:
     features, targets, mask = bench.inputs(head)
     hidden = mask.hidden.any(1)  # (B, N)
     hidden = hidden if targets.ndim == 2 else hidden[..., None]
-    other = torch.where(hidden, targets, targets.flip(1))
+    other = torch.where(hidden, targets, targets.roll(1, 0))  # those of another image
     with torch.no_grad():
         one, two = head(features, targets, mask)["loss"], head(features, other, mask)["loss"]
     require(
