@@ -122,4 +122,5 @@ class TimmVitOptions(Options):
     pos_embed: Literal["learn", "sincos"] = "learn"
     """Positions: learnt, or two-dimensional sines and cosines that stay as they are, as in MAE. Not for BEiTs."""
     weight_init: Literal["timm", "xavier"] = "timm"
-    """How it starts: as timm starts this model, or with Xavier-uniform linear layers and patch projection, as MAE."""
+    """How it starts: as timm starts this model; or as MAE, with Xavier-uniform linear layers and patch projection and a
+    CLS token of standard deviation 0.02."""

@@ -77,6 +77,8 @@ class TimmVit(Backbone):
         self._has_cls = getattr(self.vit, "cls_token", None) is not None
         if options.weight_init == "xavier":
             xavier_init(self.vit)
+            if self._has_cls:
+                nn.init.normal_(self.vit.cls_token, std=0.02)
         if options.pos_embed == "sincos":
             self._fix_positions(options.model)
         can = {
