@@ -60,6 +60,13 @@ class FolderImages(ImageSet):
     def name(self, index: int) -> str:
         return self._paths[index]
 
+    def stamp(self, index: int) -> str:
+        try:
+            status = os.stat(self._file(index))
+        except OSError:
+            return "unreadable"
+        return f"{status.st_size} {status.st_mtime_ns}"
+
     def size(self, index: int) -> tuple[int, int]:
         return read_size(self._file(index), self._max_pixels)
 

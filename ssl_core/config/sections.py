@@ -64,13 +64,31 @@ class DataOptions(Options):
     cache_targets: bool = False
     """Keep the tokenizer's codes of the fixed views on disk, so that it runs once for each. Needs `data.fixed_views`
     and a tokenizer with a vocabulary; the losses stay the same."""
+    cache_images: Literal["auto"] | Path | None = None
+    """Folder in which images of less than a megapixel are kept decoded, in one file that all workers share, so that
+    they are decoded once; `auto` = in ~/.cache/ssl_core/decoded, if they fit on the disk; None = off."""
+    cached_side: int | None = Field(None, ge=8)
+    """Pixels of the shorter side to which larger images are shrunk before they are kept: less disk, but crops are cut
+    from the shrunk image. None = images are kept as they are, and results do not change."""
     cache_dir: Path | None = None
     """Folder of the kept codes, which further runs on the same views may share; None = `targets/` in the run folder."""
 
-    @field_validator("cache_dir")
+    @field_validator("cache_images", mode="before")
     @classmethod
-    def _absolute(cls, path: Path | None) -> Path | None:
-        return None if path is None else path.expanduser().absolute()  # a run may be resumed from elsewhere
+    def _off(cls, value: object) -> object:
+        return None if value is False else value  # YAML takes `off` and `no` for it
+
+    @field_validator("cache_dir", "cache_images")
+    @classmethod
+    def _absolute(cls, path: Path | str | None) -> Path | str | None:
+        # A run may be resumed from elsewhere.
+        return path.expanduser().absolute() if isinstance(path, Path) else path
+
+    @model_validator(mode="after")
+    def _side_of_a_cache(self) -> DataOptions:
+        if self.cached_side is not None and self.cache_images is None:
+            raise ValueError("data.cached_side shrinks what data.cache_images keeps: give data.cache_images=auto, too")
+        return self
 
     @model_validator(mode="after")
     def _cache_of_fixed_views(self) -> DataOptions:
@@ -162,6 +180,7 @@ FREE_TO_CHANGE = (
     "monitor.",
     "data.workers",
     "data.max_bad_fraction",
+    "data.cache_images",
     "data.cache_targets",
     "data.cache_dir",
     "train.micro_batch_size",

@@ -74,6 +74,10 @@ class ImageSet(ABC):
         """Returns what a person would call it: the path inside the folder, or its number."""
         return str(index)
 
+    def stamp(self, index: int) -> str:
+        """Returns what changes when the image does: size and time of its file. Where that says nothing, ""."""
+        return ""
+
     @abstractmethod
     def size(self, index: int) -> tuple[int, int]:
         """Returns (width, height) in pixels without decoding the image. Raises `BadImage`."""

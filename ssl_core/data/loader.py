@@ -96,7 +96,7 @@ def choose_workers(option: int | None, device_type: str, image_area: int, cpu_co
     """
     if option is not None:
         return option
-    cores = cpu_count or _usable_cores()
+    cores = cpu_count or usable_cores()
     if device_type != "cpu":
         return min(max(cores - 1, 1), _MOST_WORKERS)
     if cores <= 2 and image_area <= SMALL_AREA:
@@ -201,7 +201,8 @@ class TrainingLoader:
         )
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """Returns how many cores this process may run on."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

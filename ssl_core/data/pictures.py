@@ -21,7 +21,7 @@ from ssl_core.data.jpeg_header import jpeg_header
 _MOST_BYTES = 1 << 29
 """Size of a file above which it counts as unreadable; a picture holds its whole file in memory."""
 
-_LARGE_AREA = 1 << 20
+LARGE_AREA = 1 << 20
 """Pixels of a JPEG from which on decoding at a fraction of the size saves more than Pillow costs over torchvision."""
 
 
@@ -84,7 +84,7 @@ class EncodedPicture(Picture):
         header = self._header
         if header.jpeg:
             width, height = header.size
-            if shrink > 1 and width * height >= _LARGE_AREA:
+            if shrink > 1 and width * height >= LARGE_AREA:
                 return _from_pillow(self._read_shrunk((width // shrink, height // shrink)))
             pixels = self._decode_jpeg()
             if pixels is not None:

@@ -39,6 +39,9 @@ class SubsetImages(ImageSet):
     def name(self, index: int) -> str:
         return self.images.name(int(self.indices[index]))
 
+    def stamp(self, index: int) -> str:
+        return self.images.stamp(int(self.indices[index]))
+
     def size(self, index: int) -> tuple[int, int]:
         return self.images.size(int(self.indices[index]))
 

@@ -6,20 +6,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from ssl_core.config.run_config import RunConfig
+from ssl_core.runner.data_wait import DataWait
 from ssl_core.runner.reporter import duration
 
 
-def closing_lines(config: RunConfig, result: Mapping[str, Any]) -> list[str]:
+def closing_lines(config: RunConfig, result: Mapping[str, Any], waiting: DataWait) -> list[str]:
     """Returns the lines.
 
     Args:
         result: what `Session.run` returns.
+        waiting: for images.
     """
     lines = [f"done      {result['step']:,} updates, {result['images_seen']:,} images in {duration(result['seconds'])}"]
     if result["bad_images"]:
         lines.append(f"          {result['bad_images']} unreadable images were replaced; bad_files.txt lists them")
     if result["out"] is None:
         return [*lines, "          a dry run: everything builds and one update works; nothing was written"]
+    lines.append(f"data      {waiting.describe()}")
+    if waiting.advice is not None:
+        lines.append(f"          {waiting.advice}")
     if "verdict" in result:
         lines.append(f"verdict   {result['verdict']}")
     for slot, file in result["export"].items():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_core.errors import ResourceError
 from ssl_core.runner.closing import closing_lines
+from ssl_core.runner.data_wait import DataWait
 from ssl_core.runner.export import export_parts
 from ssl_core.runner.reporter import duration
 from ssl_core.runner.run_state import RunState
@@ -28,6 +29,7 @@ class Outcome:
         images_seen: in all updates.
         verdict: the monitor's; None where there was none.
         saved: whether the last checkpoint is on the disk.
+        waiting: for images.
     """
 
     state: RunState
@@ -36,6 +38,7 @@ class Outcome:
     images_seen: int
     verdict: str | None
     saved: bool
+    waiting: DataWait
 
 
 def finish_run(session: Session, outcome: Outcome) -> dict[str, Any]:
@@ -54,6 +57,8 @@ def finish_run(session: Session, outcome: Outcome) -> dict[str, Any]:
         "images_seen": outcome.images_seen,
         "metrics": outcome.metrics,
         "bad_images": outcome.bad_images,
+        "data_wait": round(outcome.waiting.share, 4),
+        "data_advice": outcome.waiting.advice,
         **({} if outcome.verdict is None else {"verdict": outcome.verdict}),
     }
     if folder is not None:
@@ -65,10 +70,10 @@ def finish_run(session: Session, outcome: Outcome) -> dict[str, Any]:
                 raise _not_exported(error, outcome, session) from None
             result["export"] = {slot: str(file) for slot, file in files.items()}
             folder.write_status("finished", state.step, 0)
-            folder.append_report(_report(result, seconds))
+            folder.append_report(_report(result, outcome, seconds))
         session.processes.barrier()
     if first and not session.stage:
-        for line in closing_lines(session.config, result):
+        for line in closing_lines(session.config, result, outcome.waiting):
             session.reporter.say(line)
     return result
 
@@ -80,9 +85,12 @@ def _not_exported(error: OSError, outcome: Outcome, session: Session) -> Resourc
     return ResourceError(f"{why}. Make room, then go on with: ssl-train --resume {session.resume_path}")
 
 
-def _report(result: Mapping[str, Any], seconds: float) -> str:
+def _report(result: Mapping[str, Any], outcome: Outcome, seconds: float) -> str:
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in result["metrics"].items() if name != "eta")
+    advice = outcome.waiting.advice
+    waited = f"{outcome.waiting.describe()}{f'; {advice}' if advice else ''}."
+    verdict = f"\nVerdict: {result['verdict']}\n" if "verdict" in result else ""
     return (
         f"# {result['method']}: {result['step']} updates, {result['images_seen']:,} images in {duration(seconds)}\n\n"
-        f"Last logged values: {metrics}\n" + (f"\nVerdict: {result['verdict']}\n" if "verdict" in result else "")
+        f"Last logged values: {metrics}\n\n{waited}\n{verdict}"
     )

@@ -57,6 +57,13 @@ class LogHook(TrainingHook):
         self._said: set[str] = set()
         self._since = self._start = time.perf_counter()
         self._first_step = state.step
+        self._waited = 0.0
+
+    @property
+    def waiting_share(self) -> float:
+        """Share of the time up to the last log line that this process waited for images, since the run was started."""
+        elapsed = self._since - self._start
+        return self._waited / elapsed if elapsed > 0 else 0.0
 
     def before_run(self, method: Method, progress: Progress, out: Path | None) -> None:
         self._since = self._start = time.perf_counter()
@@ -95,6 +102,7 @@ class LogHook(TrainingHook):
         values["lr"] = max(group["lr"] for group in self.state.optimizer.param_groups)
         values["images_per_second"] = self.state.images * self.processes.world_size / elapsed
         values["data_wait"] = self.state.waited / elapsed
+        self._waited += self.state.waited
         values["memory_gb"] = memory_bytes(self.device) / 1e9
         per_step = (now - self._start) / (progress.step - self._first_step)
         values["eta"] = per_step * (progress.total_steps - progress.step)

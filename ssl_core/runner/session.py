@@ -20,8 +20,9 @@ from ssl_core.contracts.hooks import RunView, TrainingHook
 from ssl_core.contracts.method import Method
 from ssl_core.contracts.target import TargetSource
 from ssl_core.data.bad_images import BadImages
+from ssl_core.data.decoded_cache import DecodedImages
 from ssl_core.data.facts import median_size
-from ssl_core.data.loader import choose_workers, training_loader
+from ssl_core.data.loader import choose_workers, training_loader, usable_cores
 from ssl_core.data.memory import CachedImages
 from ssl_core.data.order import SampleOrder
 from ssl_core.errors import Interrupted, ResourceError
@@ -30,6 +31,8 @@ from ssl_core.run_checkpoint import backbone_spec
 from ssl_core.runner import checkpoint
 from ssl_core.runner.average import WeightAverage
 from ssl_core.runner.compiling import compile_method
+from ssl_core.runner.data_wait import DataWait
+from ssl_core.runner.culprit import name_culprit
 from ssl_core.runner.device import Device, choose_device
 from ssl_core.runner.engine.loop import LoopPlan
 from ssl_core.runner.engine.runner import TensorBoard, run_engine
@@ -39,6 +42,7 @@ from ssl_core.runner.finishing import Outcome, finish_run
 from ssl_core.runner.first_stage import FirstStage, prepare_target, scratch_folder
 from ssl_core.runner.header import header_lines
 from ssl_core.runner.hooks import BadImagesHook, CheckpointHook, LogHook, PictureHook
+from ssl_core.runner.image_cache import with_image_cache
 from ssl_core.runner.initial_weights import load_initial_weights
 from ssl_core.runner.interruptible import Interruptible
 from ssl_core.runner.lengths import checkpoint_interval, picture_interval, total_steps
@@ -107,8 +111,11 @@ class Session:
         device = choose_device(self.config.runtime, self.processes.local_rank)
         self.processes.connect(device.device)
         images = self.source.open("train")
+        if self.folder is not None:
+            workers = self._workers(device, images)
+            images = with_image_cache(images, self.config, workers, self.processes, self.reporter)
         readers = max(1, self._workers(device, images)) * self.processes.world_size  # each keeps a cache of its own
-        if CachedImages.fits(images, processes=readers):
+        if not isinstance(images, DecodedImages) and CachedImages.fits(images, processes=readers):
             images = CachedImages(images, processes=readers)
         plan = plan_batch(self.config.train, self.processes.world_size, device.device.type)
         if plan.wasteful:
@@ -218,6 +225,7 @@ class Session:
                 stop=lambda: self._should_stop(stop, state, device),
                 watch=self._skip_watch(state),
                 keeper=keeper,
+                name_culprit=lambda error, batch: name_culprit(error, self.config, state.method, batch),
             )
             if folder is not None and self.processes.first:
                 folder.settle()
@@ -244,8 +252,11 @@ class Session:
                 self._stopped(state, saver, stop)
             saved = saver is None or saver.finish()
         metrics = {**log.last, **records.last}
+        cores = max(1, usable_cores() // self.processes.world_size)
+        cached = isinstance(images, DecodedImages | CachedImages)
+        waiting = DataWait(log.waiting_share, self._workers(device, images), cores, transform.faster, cached)
         outcome = Outcome(
-            state, metrics, len(bad), state.step * plan.batch_size, monitor and monitor.desk.verdict, saved
+            state, metrics, len(bad), state.step * plan.batch_size, monitor and monitor.desk.verdict, saved, waiting
         )
         return finish_run(self, outcome)
 

@@ -144,6 +144,7 @@ def _made_for(config: RunConfig, method: Method, images: ImageSet, target: Token
         "data set": {**config.parts["dataset"].as_dict(), "images": len(images), "names": names.hexdigest()},
         "seed": config.seed,
         "transform": config.parts["transform"].as_dict(),
+        "size of kept images": config.data.cached_side,
         "number of fixed views": config.data.fixed_views,
         "size or crop of the views": {name: asdict(view) for name, view in method.views.items()},
         "tokenizer": {"name": config.parts["tokenizer"].match.qualified, "state": codes.hexdigest()},

@@ -158,7 +158,7 @@ def test_a_crop_is_never_enlarged_by_a_shrunk_decode():
 def test_colour_changes_are_pillows():
     from PIL import ImageEnhance
 
-    image = smooth(60, 50)
+    image = smooth(200, 160)
     pixels = ArrayPicture(np.array(image)).pixels()
     enhancers = {
         "brightness": ImageEnhance.Brightness,
@@ -172,6 +172,6 @@ def test_colour_changes_are_pillows():
             changed = enhancers[name](changed).enhance(factor)
         expected = torch.from_numpy(np.array(changed)).permute(2, 0, 1).float()
         found = ColourChange(changes, pixels)(pixels).float()
-        assert (found - expected).abs().max() <= 4
-        assert (found - expected).mean().abs() < 0.8
+        assert (found - expected).abs().max() <= 5
+        assert (found - expected).mean().abs() < 1
     assert torch.equal(ColourChange([], pixels)(pixels), pixels)
