@@ -11,7 +11,7 @@ from ssl_benchmarks.bench_help import add_common_flags, bench_parser, parse_flag
 from ssl_benchmarks.timing import not_measured
 from ssl_core.api import Device, Parser, SslError, UsageError, at_least, did_you_mean
 
-BENCHES = ("step", "attention", "tokenizer", "knn", "features", "overhead")
+BENCHES = ("step", "attention", "loader", "tokenizer", "knn", "features", "overhead")
 """Subcommands, each a module `bench_NAME` with `parser()` and `measure(flags, device)`."""
 
 _PASSED_ON = ("backbone", "image_size", "batch_size", "repeats")
