@@ -72,7 +72,7 @@ class StepCase:
             compiled(method, self._where)
         labels = torch.zeros(self.batch_size, dtype=torch.int64, device=self._where)
         bare_step = training_step(bare, lambda: F.cross_entropy(bare(pixels).float(), labels), self.device)
-        baseline = f"timm's {self._timm_name('beit')}, forward, backward and AdamW"
+        baseline = f"{self._timms_beit}, forward, backward and AdamW"
         found = []
         for name, images in ((GIVEN_STEP, replace(batch, targets=codes)), (FULL_STEP, batch)):
             compared = compare_times(self._step(method, images), bare_step, self.repeats)
@@ -122,13 +122,19 @@ class StepCase:
             self._there_and_back(lambda: theirs(pixels)),
             self.repeats,
         )
-        name, baseline = f"BEiT {self.backbone} on {self.tokens} tokens", f"timm's {self._timm_name('beit')}"
+        name, baseline = f"BEiT {self.backbone} on {self.tokens} tokens", f"{self._timms_beit} as it comes"
         return self._with_size(compared.row(name, baseline, self._where, goal), compared.seconds)
 
     @property
     def tokens(self) -> int:
         """Patches and the CLS token."""
         return (self.image_size // self.patch_size) ** 2 + 1
+
+    @property
+    def _timms_beit(self) -> str:
+        if self.backbone in _WIDTHS:
+            return f"timm's BEiT in the size of {self.backbone}"
+        return f"timm's {self._timm_name('beit')}"
 
     @property
     def _where(self) -> torch.device:

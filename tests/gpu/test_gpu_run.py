@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy_runs import StopAt, losses, train
+from toy_runs import StopAt, losses, toy_registry, train
 
 from ssl_core.api import resume
 from ssl_core.errors import Interrupted
@@ -37,7 +37,7 @@ def test_interrupted_equals_uninterrupted(method, more, precision, tmp_path):
     train(method, tmp_path / "whole", **options)
     with pytest.raises(Interrupted):
         train(method, tmp_path / "cut", **options, hooks=[StopAt(3)])
-    assert resume(tmp_path / "cut")["step"] == 6
+    assert resume(tmp_path / "cut", toy_registry())["step"] == 6
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
     assert same_weights(tmp_path / "cut", tmp_path / "whole")
 
