@@ -17,6 +17,8 @@ from ssl_core.api import Options
 from ssl_core.cli.new_plugin import STARTS
 from ssl_core.cli.plugins import main
 from ssl_core.plugins.registry import Registry
+from ssl_core.testing.check import bound_checks
+from ssl_core.testing.conformance import Request
 
 ROOT = Path(__file__).parents[2]
 TINY = ["backbone.depth=1", "backbone.width=24", "backbone.heads=2", "train.steps=2", "train.batch_size=8"]
@@ -60,6 +62,16 @@ def test_two_steps_with_the_new_part(made, kind, tmp_path, capsys):
         result = json.loads(capsys.readouterr().out)
         assert 0 <= result["metrics"]["accuracy"] <= 100
         assert 0 <= result["baselines"]["random_init"]["accuracy"] <= 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("made", "kind"), [(kind, kind) for kind in STARTS], indirect=["made"])
+def test_it_passes_the_conformance_checks_that_its_own_test_makes(made, kind):
+    assert f'conformance("my-part:my-part", "{kind}")' in (made / "tests" / "test_my_part.py").read_text()
+    with visible(made):
+        verdicts = [check.run() for check in bound_checks(Request("my-part:my-part", kind))]
+    assert [verdict.message for verdict in verdicts if verdict.state == "failed"] == []
+    assert sum(verdict.state == "ok" for verdict in verdicts) > 5
 
 
 @pytest.mark.parametrize(("made", "kind"), [(kind, kind) for kind in STARTS], indirect=["made"])
