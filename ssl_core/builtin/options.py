@@ -19,6 +19,22 @@ class FolderOptions(Options):
     """Pixels above which a file counts as unreadable: a small file can claim to be larger than memory."""
 
 
+class ShardOptions(Options):
+    """Tar archives of images, as WebDataset lays them out."""
+
+    path: Path | None = None
+    """The archives: a folder of them, or a pattern, `shards-{000..009}.tar`, `*.tar`. What `--data` is given."""
+    val: Path | None = None
+    """Those of the split `val`, likewise. Where neither this nor `test` is given, folders and file names decide that
+    say train, val, valid, validation or test."""
+    test: Path | None = None
+    """Those of the split `test`."""
+    index: Path | None = None
+    """Folder in which it is kept what lies where; None = $SSL_DATA, or else ~/.cache/ssl_core/data."""
+    max_pixels: int = Field(89_478_485, ge=1, le=178_956_970)
+    """Pixels above which an image counts as unreadable."""
+
+
 class SingleImageOptions(Options):
     """One image file."""
 

@@ -7,6 +7,7 @@ from ssl_core.builtin.options import (
     AugmentOptions,
     FolderOptions,
     RandomMaskerOptions,
+    ShardOptions,
     SingleImageOptions,
     StoredOptions,
     TexturesOptions,
@@ -70,6 +71,13 @@ def register_datasets() -> list[Component]:
             summary="a folder of image files, with or without classes",
             target="ssl_core.builtin.folder:FolderSource",
             options=FolderOptions,
+        ),
+        Component(
+            kind="dataset",
+            name="shards",
+            summary="tar archives of images in WebDataset's layout, with random access; nothing in them is run",
+            target="ssl_core.builtin.shards:ShardSource",
+            options=ShardOptions,
         ),
         Component(
             kind="dataset",

@@ -24,6 +24,9 @@ from ssl_core.plugins.registry import Match, Registry
 FOLDER = "core:folder"
 """The data set that `--data some/path` means."""
 
+SHARDS = "core:shards"
+"""The data set that a path of tar archives means: one, a pattern of several, or a folder with nothing else in it."""
+
 ONE_IMAGE = "core:image"
 """The data set that the path of a file means outside of a run; a run needs more than one image."""
 
@@ -211,6 +214,8 @@ def find_data(data: str, registry: Registry) -> Match:
         DataError: it is no name, and does not look like a path either.
         PluginError: the name is ambiguous, or its plugin is broken.
     """
+    if _means_shards(data):
+        return replace(registry.find(SHARDS, "dataset"), settings={"path": str(Path(data).expanduser().absolute())})
     if not Path(data).expanduser().exists():
         try:
             return registry.find(data, "dataset")
@@ -228,6 +233,18 @@ def find_data(data: str, registry: Registry) -> Match:
     return replace(folder, settings={"path": str(Path(data).expanduser().absolute())})
 
 
+def _means_shards(data: str) -> bool:
+    path = Path(data).expanduser()
+    if path.is_dir():
+        inside = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+        folders = [entry for entry in inside if entry.is_dir()]
+        if folders:  # one for each split
+            return all(any(folder.glob("*.tar")) for folder in folders)
+        return any(entry.suffix == ".tar" for entry in inside)
+    # `wds/...` is a name of timm's.
+    return path.suffix == ".tar" and not data.startswith("wds/")
+
+
 def select_dataset(data: str | None, registry: Registry, settings: Mapping[str, Any]) -> Part:
     """Chooses and checks a data set outside of a run.
 
@@ -237,7 +254,7 @@ def select_dataset(data: str | None, registry: Registry, settings: Mapping[str, 
     """
     if data is None:
         match = registry.find(DEFAULT_PARTS["dataset"], "dataset")
-    elif (file := Path(data).expanduser()).is_file():
+    elif (file := Path(data).expanduser()).is_file() and not _means_shards(data):
         match = replace(registry.find(ONE_IMAGE, "dataset"), settings={"path": str(file.absolute())})
     else:
         match = find_data(data, registry)
