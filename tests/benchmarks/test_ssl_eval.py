@@ -54,6 +54,26 @@ def test_json_is_the_only_thing_on_stdout(run_folder, opened, capsys):
     assert result["data"] == "memory"
 
 
+def test_untrained_evaluates_the_same_backbone_with_fresh_weights(run_folder, opened, monkeypatch, capsys):
+    """Those of the baseline that is drawn by the same seed."""
+    import torch
+
+    from ssl_benchmarks import cli
+    from ssl_core.api import Registry, build_untrained
+
+    evaluated, evaluate = [], cli._evaluate
+    monkeypatch.setattr(cli, "_evaluate", lambda *given: evaluated.append(given[3]) or evaluate(*given))
+    assert main(["knn", str(run_folder), *FLAGS]) == 0
+    capsys.readouterr()
+    assert main(["knn", str(run_folder), "--untrained", "--json", "seed=3", *FLAGS]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["checkpoint"] == f"{run_folder}, untrained"
+    trained, fresh = evaluated
+    expected = build_untrained(trained.spec, 3, Registry.load(files=[PLUGIN])).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in fresh.state_dict().items())
+    assert any(not torch.equal(value, expected[name]) for name, value in trained.state_dict().items())
+
+
 def test_the_table_names_every_baseline(run_folder, opened, capsys):
     assert main(["knn", str(run_folder), *FLAGS]) == 0
     out = capsys.readouterr().out
