@@ -69,9 +69,9 @@ class BeitVitOptions(Options):
 class TwoViewOptions(Options):
     """How an image is changed and cut."""
 
-    recipe: Literal["exact", "fast"] = "exact"
-    """`exact`: as the reference does it, jitter on the whole image, with Pillow, Lanczos for the tokenizer. `fast`: the
-    same crops and factors, on bytes, jitter after the crop, bicubic for both; the docs compare them."""
+    recipe: Literal["fast", "exact"] = "fast"
+    """`fast`: decoded for the crop, on bytes, jitter after the crop, bicubic for both views. `exact`: as the reference
+    does it, jitter on the whole image, with Pillow, Lanczos for the tokenizer. Crops and factors are the same."""
     jitter: float = Field(0.4, ge=0, le=1)
     """Brightness, contrast and saturation are each scaled by a factor from [1 - jitter, 1 + jitter]."""
     flip: float = Field(0.5, ge=0, le=1)
