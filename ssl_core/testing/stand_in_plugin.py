@@ -9,7 +9,7 @@ import pluggy
 from ssl_core.masked_modeling_options import MaskedModelingOptions
 from ssl_core.plugins import hookspecs
 from ssl_core.plugins.component import Component
-from ssl_core.plugins.loader import Plugin
+from ssl_core.plugins.loader import DISTRIBUTION, Plugin
 from ssl_core.plugins.registry import Registry
 
 NAME = "stand_in"
@@ -49,7 +49,7 @@ def with_stand_ins(registry: Registry, monitor: str | None = None) -> Registry:
     """
     manager = pluggy.PluginManager(hookspecs.NAMESPACE)  # nobody's event hooks are called by a trial
     manager.add_hookspecs(hookspecs)
-    plugins = [Plugin(NAME, NAME, "ok", components=COMPONENTS)]
+    plugins = [Plugin(NAME, f"{DISTRIBUTION} itself", "ok", components=COMPONENTS)]
     for plugin in registry.plugins:
         kept = tuple(
             replace(part, settings={key: value for key, value in part.settings.items() if not _is_monitors(key)})

@@ -179,10 +179,10 @@ def find_subject(request: Request, registry: Registry) -> Subject:
 
     Raises:
         PluginError: no such part, several of that name, or its plugin is broken.
+        ConfigError: the part does not take the request's options.
     """
     if request.kind is not None:
-        match = registry.find(request.name, request.kind)
-        return Subject(match, registry, request.options, request.leave_out)
+        return _subject(registry.find(request.name, request.kind), registry, request)
     prefix, _, short = request.name.rpartition(":")
     found = [
         match
@@ -192,5 +192,11 @@ def find_subject(request: Request, registry: Registry) -> Subject:
     kinds = sorted({match.component.kind for match in found})
     if len(kinds) > 1:
         raise PluginError(f"'{request.name}' is the name of a {' and a '.join(kinds)}; say which kind: {kinds[0]}")
-    match = registry.find(request.name, *kinds)
-    return Subject(match, registry, request.options, request.leave_out)
+    return _subject(registry.find(request.name, *kinds), registry, request)
+
+
+def _subject(match: Match, registry: Registry, request: Request) -> Subject:
+    subject = Subject(match, registry, request.options, request.leave_out)
+    if request.options:
+        subject.options  # noqa: B018  # refuses wrong ones at once
+    return subject

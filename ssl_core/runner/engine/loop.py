@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import NoReturn
 
 import torch
 from mmengine.runner import BaseLoop, Runner
@@ -40,6 +41,8 @@ class LoopPlan:
         stop: asked after each update; True ends the loop early.
         watch: told of each update, whether it was skipped.
         keeper: takes the targets that a step computed, to keep them; None = they are not kept.
+        name_culprit: makes of an error of a step, given its batch (None = it was not loaded), one that names the
+            part it is due to.
     """
 
     batches: Iterable[Batch]
@@ -51,6 +54,7 @@ class LoopPlan:
     stop: Callable[[], bool]
     watch: SkipWatch
     keeper: TargetKeeper | None = None
+    name_culprit: Callable[[Exception, Batch | None], Exception] = lambda error, batch: error
 
 
 def on_device(batch: Batch, device: Device) -> Batch:
@@ -137,10 +141,19 @@ class UpdateLoop(BaseLoop):
             raise
 
     def _next(self, batches: Iterator[Batch]) -> Batch:
-        batch = next(batches, None)
+        try:
+            batch = next(batches, None)
+        except Exception as error:
+            self._raise_named(error, None)
         if batch is None:
             raise DataError(f"the images ended after {self.state.step} of {self.state.total_steps} updates")
         return batch
+
+    def _raise_named(self, error: Exception, batch: Batch | None) -> NoReturn:
+        named = self.plan.name_culprit(error, batch)
+        if named is error:
+            raise error
+        raise named from error
 
     def _micro_step(self, batches: Iterator[Batch], place: int) -> None:
         state, plan = self.state, self.plan
@@ -153,7 +166,10 @@ class UpdateLoop(BaseLoop):
         torch.manual_seed(torch_seed(plan.seed, "step", state.step, place, plan.processes.rank))
         index = self.iter + place
         self.runner.call_hook("before_train_iter", batch_idx=index, data_batch=batch)
-        logs, targets = self.runner.model.train_step((batch, state.progress), self.runner.optim_wrapper)
+        try:
+            logs, targets = self.runner.model.train_step((batch, state.progress), self.runner.optim_wrapper)
+        except Exception as error:
+            self._raise_named(error, batch)
         state.means.add(logs)
         if plan.keeper is not None and not known:
             plan.keeper.keep(places, targets, state.step // state.steps_per_epoch)
