@@ -42,6 +42,7 @@ METHODS = {
         "method__cutmix": 1.0,
         "method__erasing": 0.25,
     },
+    "supervised": {**SMALL_CLASSIFIER, "method__mixup": 0.8, "method__cutmix": 1.0},
     "vqkd": SMALL_VQKD,
     "dino": {**SMALL_DINO, "backbone__drop_path": 0.1},
     "mae": SMALL_MAE,

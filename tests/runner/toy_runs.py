@@ -107,6 +107,7 @@ DISTRIBUTED = {
     "beitv2 kmeans": {**SMALL_KMEANS_BEIT, "backbone__depth": 2},
     "vqkd": SMALL_VQKD,
     "finetune": AVERAGED_CLASSIFIER,
+    "supervised": AVERAGED_CLASSIFIER,
     "dino": SMALL_DINO,
     "mae": SMALL_MAE,
     "simmim": SMALL_SIMMIM,
