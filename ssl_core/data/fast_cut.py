@@ -57,7 +57,10 @@ def cut(pixels: Tensor, box: Box, size: int, interpolation: str, flip: bool = Fa
 
 
 class ColourChange:
-    """Changes of brightness, contrast and saturation, one after the other, with Pillow's arithmetic up to its rounding.
+    """Changes of brightness, contrast and saturation, one after the other, in one pass.
+
+    Each of them maps a colour x to scale * x + grey * (grey value of x) + offset, and so do all of them together, as
+    long as no value is cut off at 0 or 255 in between. Here that is done once, at the end, which makes it cheap.
 
     Args:
         changes: (`brightness`, `contrast` or `saturation`, factor) in order; 1 changes nothing.
@@ -66,39 +69,35 @@ class ColourChange:
     """
 
     def __init__(self, changes: Sequence[tuple[str, float]], image: Tensor):
-        top, left = (min(side, _STEP) // 2 for side in image.shape[1:])
-        some = image[:, top::_STEP, left::_STEP].flatten(1).float()  # (3, n)
-        self._steps: list[tuple[str, float, float]] = []
-        for name, factor in changes:
-            centre = round(torch.mm(_GREY, some).mean().item()) if name == "contrast" else 0
-            self._steps.append((name, factor, centre))
-            _change(some, name, factor, centre)
+        scale, grey, offset = 1.0, 0.0, 0.0
+        for place, (name, factor) in enumerate(changes):
+            if name == "brightness":
+                scale, grey, offset = factor * scale, factor * grey, factor * offset
+            elif name == "contrast":
+                centre = (scale + grey) * _mean_grey(image) + offset
+                scale, grey, offset = factor * scale, factor * grey, factor * offset + (1 - factor) * centre
+            elif name == "saturation":
+                # Each colour is mixed with its grey value, which itself stays as it is.
+                scale, grey = factor * scale, grey + (1 - factor) * scale
+            else:
+                raise ValueError(f"{name} is none of brightness, contrast and saturation")
+            if place + 1 < len(changes):
+                offset -= 0.5  # Pillow drops the fraction after each change; the last time that is done below
+        self._scale, self._grey, self._offset = scale, grey, offset
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Returns (3, H, W) uint8 with the colours changed."""
         values = pixels.reshape(3, -1).float()  # (3, H * W)
-        for place, (name, factor, centre) in enumerate(self._steps):
-            # Pillow drops the fraction after each change, half a level on average; the last time it is done below.
-            _change(values, name, factor, centre, 0.5 if place + 1 < len(self._steps) else 0.0)
+        grey = torch.mm(_GREY, values).mul_(self._grey).add_(self._offset)  # (1, H * W)
+        changed = torch.add(grey, values, alpha=self._scale, out=values).clamp_(0, 255)  # (3, H * W)
         # By way of int16, which is vectorised, unlike the direct conversion.
-        return values.to(torch.int16).to(torch.uint8).view(pixels.shape)  # (3, H, W)
+        return changed.to(torch.int16).to(torch.uint8).view(pixels.shape)  # (3, H, W)
 
 
-def _change(values: Tensor, name: str, factor: float, centre: float, less: float = 0.0) -> None:
-    """Changes (3, n) float colours in place: each is mixed with black, with a grey, or with its own grey value."""
-    if name == "brightness":
-        values.mul_(factor)
-        if less:
-            values.sub_(less)
-    elif name == "contrast":
-        values.mul_(factor).add_((1 - factor) * centre - less)
-    elif name == "saturation":
-        grey = torch.mm(_GREY, values).mul_(1 - factor).sub_(less)  # (1, n)
-        values.mul_(factor).add_(grey)
-    else:
-        raise ValueError(f"{name} is none of brightness, contrast and saturation")
-    if factor > 1 or less:
-        values.clamp_(0, 255)  # a smaller factor keeps them inside by itself
+def _mean_grey(image: Tensor) -> float:
+    top, left = (min(side, _STEP) // 2 for side in image.shape[1:])
+    some = image[:, top::_STEP, left::_STEP].flatten(1).float()  # (3, n)
+    return torch.mm(_GREY, some).mean().item()
 
 
 def _scaled(box: Box, down: float, across: float) -> Box:

@@ -12,11 +12,15 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
 
 from ssl_core.contracts.data import BadImage, Picture
 from ssl_core.data.decode import MAX_PIXELS, check_area, image_header, read_rgb, to_rgb, upright_size
 from ssl_core.data.jpeg_header import jpeg_header
+
+try:
+    from torchvision.io import ImageReadMode, decode_jpeg
+except ImportError:  # torchvision announces that a later version decodes no more: Pillow does it then, more slowly
+    decode_jpeg = None
 
 _MOST_BYTES = 1 << 29
 """Size of a file above which it counts as unreadable; a picture holds its whole file in memory."""
@@ -93,6 +97,8 @@ class EncodedPicture(Picture):
 
     def _decode_jpeg(self) -> Tensor | None:
         """Returns (3, H, W) as the file has it, or None where Pillow must try."""
+        if decode_jpeg is None:
+            return None
         data = torch.frombuffer(bytearray(self._data), dtype=torch.uint8)
         try:
             pixels = decode_jpeg(data, ImageReadMode.UNCHANGED)

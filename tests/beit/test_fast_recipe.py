@@ -18,10 +18,10 @@ VIEWS = {"image": ViewSpec(64), "tokens": ViewSpec(32, interpolation="lanczos", 
 
 
 def smooth(width: int, height: int) -> Image.Image:
-    """A colourful image without noise, which survives JPEG and resizing."""
+    """A colourful image without noise, which survives JPEG and resizing, and without colours that jitter cuts off."""
     y, x = np.mgrid[0:height, 0:width] / max(width, height)
     pixels = np.stack([x, y, 0.5 + 0.4 * np.sin(9 * x) * np.cos(7 * y)], -1)
-    return Image.fromarray((pixels * 255).astype(np.uint8))
+    return Image.fromarray((50 + pixels * 90).astype(np.uint8))
 
 
 def jpeg(image: Image.Image) -> EncodedPicture:
@@ -47,7 +47,7 @@ def test_same_crop_flip_and_jitter(seed):
         assert fast[name].shape == exact[name].shape
         assert fast[name].dtype == torch.uint8
         assert fast[name].is_contiguous()
-        assert (exact[name].float() - fast[name].float()).abs().mean() < 4
+        assert (exact[name].float() - fast[name].float()).abs().mean() < 1.5
     assert (_both(seed + 100, smooth(120, 90))[0]["image"].float() - fast["image"].float()).abs().mean() > 8
 
 

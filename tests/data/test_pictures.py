@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from ssl_core.contracts.data import BadImage
+from ssl_core.data import pictures
 from ssl_core.data.decode import read_rgb
 from ssl_core.data.fast_cut import ColourChange, cut, decode_for
 from ssl_core.data.jpeg_header import jpeg_header
@@ -58,6 +59,12 @@ def test_full_size_pixels_are_those_of_pillow(name):
     # torchvision and Pillow come with their own builds of libjpeg-turbo, whose rounding may differ by a level.
     assert (picture.pixels().int() - expected.int()).abs().max() <= 1
     assert torch.equal(picture.pixels(4), picture.pixels())  # too small to be worth a shrunk decode
+
+
+def test_without_torchvisions_decoder_pillow_decodes(monkeypatch):
+    monkeypatch.setattr(pictures, "decode_jpeg", None)
+    for data in FILES.values():
+        assert torch.equal(EncodedPicture(data).pixels(), as_read(data))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -155,10 +162,10 @@ def test_a_crop_is_never_enlarged_by_a_shrunk_decode():
         assert boxes[0][:2] == (100 // shrink, 200 // shrink)
 
 
-def test_colour_changes_are_pillows():
+def test_colour_changes_are_pillows_where_nothing_is_cut_off():
     from PIL import ImageEnhance
 
-    image = smooth(200, 160)
+    image = Image.fromarray((60 + np.array(smooth(200, 160)) * 0.3).astype(np.uint8))
     pixels = ArrayPicture(np.array(image)).pixels()
     enhancers = {
         "brightness": ImageEnhance.Brightness,
