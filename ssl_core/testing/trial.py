@@ -35,7 +35,7 @@ from ssl_core.runner.parts import build_method, build_transform
 from ssl_core.runner.run_folder import RunFolder
 from ssl_core.runner.state import load_model_state
 from ssl_core.testing.stand_in_plugin import NAME, with_stand_ins
-from ssl_core.testing.subject import IMAGE_SIZE, NotBuilt, Subject, small_options
+from ssl_core.testing.subject import IMAGE_SIZE, SMALL, NotBuilt, Subject, small_options
 from ssl_core.training import open_data, resume, run
 
 STEPS, SAVED, BATCH = 4, 2, 8
@@ -115,7 +115,7 @@ def _parts(subject: Subject, registry: Registry) -> dict[str, Any]:
             preset = {
                 key.removeprefix(f"{slot}."): value
                 for key, value in subject.component.settings.items()
-                if key.startswith(f"{slot}.")
+                if key.startswith(f"{slot}.") and key.removeprefix(f"{slot}.") not in SMALL
             }
             settings |= _set(slot, small_options(match.component, {**match.settings, **preset}))
             if "tokenizer" in slot:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import struct
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ def make_files(folder: Path) -> dict[str, dict[str, Any]]:
     pictures = _pictures(folder / "pictures")
     return {
         "dataset core:folder": {"path": pictures},
+        "dataset core:shards": {"path": _shards(pictures, folder / "shards-000.tar")},
         "dataset core:image": {"path": next((pictures / "train" / "a").iterdir())},
         "dataset core:cifar10": {"path": _cifar10(folder / "cifar10")},
         "dataset core:cifar100": {"path": _cifar100(folder / "cifar100")},
@@ -34,6 +37,17 @@ def _pictures(folder: Path) -> Path:
                 suffix = ("jpg", "png")[number % 2]
                 Image.fromarray(_pixels(40, 30 + number, 3)).save(folder / split / name / f"{number}.{suffix}")
     return folder
+
+
+def _shards(pictures: Path, file: Path) -> Path:
+    with tarfile.open(file, "w") as tar:
+        for number, picture in enumerate(sorted((pictures / "train").glob("*/*"))):
+            tar.add(picture, f"{number:04}{picture.suffix}")
+            label = str("ab".index(picture.parent.name)).encode()
+            member = tarfile.TarInfo(f"{number:04}.cls")
+            member.size = len(label)
+            tar.addfile(member, io.BytesIO(label))
+    return file
 
 
 def _cifar(label_bytes: int, count: int) -> bytes:
