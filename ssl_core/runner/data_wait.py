@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-WORTH_A_WORD = 0.05
+WORTH_A_WORD = 0.1
 """Share of the time from which on there is something to gain."""
 
 

@@ -50,7 +50,7 @@ def test_the_report_says_how_long_it_waited_and_what_helps(photos, tmp_path, cap
     assert line in (tmp_path / "run" / "report.md").read_text()
     said = capsys.readouterr().out
     assert f"data      {line}" in said
-    assert (result["data_advice"] is not None) == (result["data_wait"] >= 0.05)
+    assert (result["data_advice"] is not None) == (result["data_wait"] >= 0.1)
     if result["data_advice"]:
         assert result["data_advice"] in said
 
@@ -88,7 +88,7 @@ def test_a_side_needs_a_cache(photos, tmp_path):
 @pytest.mark.parametrize(
     ("wait", "advice"),
     [
-        (DataWait(0.04, 1, 8, "transform.recipe=fast", False), None),
+        (DataWait(0.09, 1, 8, "transform.recipe=fast", False), None),
         (
             DataWait(0.5, 1, 8, "transform.recipe=fast", False),
             "to shorten it, in this order: data.workers=7 (it was 1, of 8 cores), transform.recipe=fast, "
