@@ -135,7 +135,7 @@ class RuntimeOptions(Options):
     """Of matrix products in the step; weights stay fp32. `auto` = bf16 where the device has it, else fp16 on a GPU
     and fp32 on a CPU."""
     compile: bool = False
-    """torch.compile the backbone's blocks, and on a GPU what makes the targets."""
+    """torch.compile the blocks of backbone and head, and on a GPU what makes the targets."""
     distributed: Literal["ddp", "fsdp2"] = "ddp"
     """How several processes share the model. Only under torchrun."""
     threads: int | None = Field(None, ge=1)

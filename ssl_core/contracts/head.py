@@ -19,7 +19,13 @@ class Head(nn.Module, ABC):
     """Predicts the targets at the hidden places and says how wrong it was.
 
     Built as `Head(options, context)`, with `context.backbone` and `context.target`.
+
+    Attributes:
+        blocks: set by a head that has transformer blocks, or other large modules in a row, of its own (a decoder);
+            absent otherwise. Sharding and compiling work on them as on a backbone's: so call each as a module.
     """
+
+    blocks: nn.ModuleList
 
     layers: tuple[int, ...] = ()
     """Block outputs that it reads, found in `features.layers` in this order."""

@@ -1,13 +1,15 @@
-"""What `runtime.compile` compiles: the blocks of backbones, and what makes the targets."""
+"""What `runtime.compile` compiles: the blocks of backbones and heads, and what makes the targets."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from ssl_core.contracts.backbone import Backbone
 from ssl_core.contracts.method import Method
 from ssl_core.contracts.target import TargetSource
+from ssl_core.runner.blocks import blocks_of
 
 
 def compile_method(method: Method, device: torch.device) -> None:
@@ -17,21 +19,20 @@ def compile_method(method: Method, device: torch.device) -> None:
         compile_target(method)
 
 
-def compile_blocks(method: nn.Module, backend: str = "inductor") -> None:
+def compile_blocks(method: nn.Module, backend: str | Callable = "inductor") -> None:
     """Compiles block by block: small graphs, and no graph break outside of them.
 
     Args:
-        method: with backbones anywhere in it.
+        method: with backbones anywhere in it, and perhaps heads that have blocks.
         backend: of torch.compile.
     """
-    for module in method.modules():
-        if isinstance(module, Backbone):
-            # Blocks differ in constants (drop path grows with depth), so each may need graphs of its own, for
-            # training and evaluation; torch's default limit would leave the later blocks uncompiled.
-            limit = torch._dynamo.config.recompile_limit
-            torch._dynamo.config.recompile_limit = max(limit, 4 * len(module.blocks))
-            for block in module.blocks:
-                block.compile(backend=backend)
+    blocks = blocks_of(method)
+    # Blocks differ in constants (drop path grows with depth), so each may need graphs of its own, for
+    # training and evaluation; torch's default limit would leave the later blocks uncompiled. It is counted for
+    # each `forward` in the source, which the blocks of backbones and heads may share.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * len(blocks))
+    for block in blocks:
+        block.compile(backend=backend)
 
 
 def compile_target(method: Method) -> None:

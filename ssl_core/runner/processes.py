@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ssl_core.contracts.method import Method
 from ssl_core.errors import PeerError, ResourceError
 from ssl_core.launcher import adopt_launcher
+from ssl_core.runner.blocks import blocks_of
 from ssl_core.runner.watch import Watch
 
 _ARRIVAL = timedelta(minutes=5)
@@ -183,8 +184,8 @@ def distribute(method: Method, kind: str, processes: Processes, device: torch.de
     """Returns the method wrapped for several processes, or as it is for one.
 
     Args:
-        kind: `ddp`, or `fsdp2`: each block of the backbone and the rest are sharded over the ranks.
-            What is not trained (a tokenizer) stays whole on each.
+        kind: `ddp`, or `fsdp2`: each block of the backbone, each of the head's if it has such, and the rest are
+            sharded over the ranks. What is not trained (a tokenizer) stays whole on each.
     """
     if processes.world_size == 1:
         return method
@@ -193,10 +194,9 @@ def distribute(method: Method, kind: str, processes: Processes, device: torch.de
         return DistributedDataParallel(method, device_ids=ids, **{_SYNC_BUFFERS: False})
     frozen = {parameter for parameter in method.parameters() if not parameter.requires_grad}
     mesh = dist.init_device_mesh(device.type, (processes.world_size,))
-    for backbone in _backbones(method):
-        for block in backbone.blocks:
-            if not any(parameter in frozen for parameter in block.parameters()):
-                fully_shard(block, mesh=mesh)
+    for block in blocks_of(method):
+        if not any(parameter in frozen for parameter in block.parameters()):
+            fully_shard(block, mesh=mesh)
     fully_shard(method, mesh=mesh, ignored_params=frozen)
     for backbone in _backbones(method):
         if isinstance(backbone, FSDPModule):

@@ -4,61 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.distributed as dist
+from step_parts import CPU, IMAGES, METHODS, PARTS, VOCABULARY, make_batch, make_state
+from torch.distributed.fsdp import FSDPModule
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssl_core.api import Batch, BuildContext, MaskBatch, Progress, Registry, validate_options
-from ssl_core.config.sections import OptimOptions
+from ssl_core.api import Batch, Progress
 from ssl_core.runner.compiling import compile_blocks
-from ssl_core.runner.device import Device
 from ssl_core.runner.engine.loop import StepModule, on_device
 from ssl_core.runner.engine.optim_wrapper import PrecisionOptimWrapper
-from ssl_core.runner.optimizer import build_optimizer
+from ssl_core.runner.processes import Processes, distribute
 from ssl_core.runner.run_state import RunState
-
-CPU = Device(torch.device("cpu"), "fp32")
-IMAGES, VOCABULARY = 3, 40
-KINDS = {"tokenizer": ("tokenizer", "target")}
-PARTS = {
-    "dvae": {
-        "backbone": ("beit:vit", {"model": "vit_tiny", "depth": 2, "drop_path": 0.2}),
-        "tokenizer": ("tokenizers:dvae", {"vocab_size": VOCABULARY, "hidden": 8, "blocks": 1, "logits": "linear"}),
-        "masker": ("beit:block", {}),
-        "head": ("heads:mim", {}),
-    },
-    "pixel": {
-        "backbone": ("core:vit", {"model": "vit_tiny_patch16_224", "depth": 2}),
-        "tokenizer": ("tokenizers:pixel", {}),
-        "masker": ("core:random", {}),
-        "head": ("heads:regression", {}),
-    },
-}
-
-
-def make_state(kind: str) -> RunState:
-    torch.manual_seed(0)
-    registry, parts = Registry.load(), {}
-    context = BuildContext(image_size=64, train_images=100, parts=parts, registry=registry)
-    for slot, (name, options) in PARTS[kind].items():
-        component = registry.find(name, *KINDS.get(slot, (slot,))).component
-        parts[slot] = component.load()(validate_options(component.options, options), context)
-    component = registry.find("beit:beit", "method").component
-    method = component.load()(component.options(), context).train()
-    optimizer = build_optimizer(method, OptimOptions())
-    return RunState(method, method, optimizer, torch.amp.GradScaler("cpu", enabled=False), None, 100, 0, 10, 10)
-
-
-def make_batch(method, hidden_places: int = 6, valid: int | None = None) -> Batch:
-    """Makes a batch as the loader does: bytes, and `hidden_places` of 16, of which `valid` are no padding."""
-    views = {
-        name: torch.randint(256, (IMAGES, 3, view.size, view.size), dtype=torch.uint8)
-        for name, view in method.views.items()
-    }
-    ids = torch.rand(IMAGES, 16).argsort(1)[:, :hidden_places].sort(1).values  # (B, K)
-    real = None if valid is None else (torch.arange(hidden_places) < valid).expand(IMAGES, 1, -1)
-    hidden = torch.zeros(IMAGES, 16, dtype=torch.bool).scatter_(1, ids[:, :valid], True)
-    numbers = torch.arange(IMAGES)
-    return Batch(views, numbers, numbers, numbers, MaskBatch(hidden[:, None], ids[:, None], real))
 
 
 def make_step(state: RunState, batch: Batch):
@@ -89,8 +47,9 @@ class Operators(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("kind", PARTS)
-@pytest.mark.parametrize("valid", [None, 4])
+@pytest.mark.parametrize(
+    ("kind", "valid"), [*((kind, None) for kind in PARTS), *((kind, 4) for kind in PARTS if kind not in METHODS)]
+)
 def test_a_step_reads_no_value_and_makes_no_size_that_depends_on_one(kind, valid):
     state = make_state(kind)
     step = make_step(state, make_batch(state.method, valid=valid))
@@ -136,6 +95,42 @@ def test_nothing_is_compiled_after_the_second_step(kind):
         with torch.compiler.set_stance(stance):
             make_step(state, batch)()
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1
+
+
+BLOCKS = {"dvae": 2, "pixel": 2, "beitv2": 3 + 2, "mae": 2 + 2, "dino": 2 + 2 + 2}
+"""Kind -> blocks that run in a step: a backbone's, those of a head or a teacher, and DINO's backbone runs twice."""
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_every_block_that_runs_is_compiled_those_of_heads_too(kind):
+    state = make_state(kind)
+    torch._dynamo.reset()
+    runs = []
+
+    def count(graph, inputs):
+        def run(*values):
+            runs.append(graph)
+            return graph(*values)
+
+        return run
+
+    compile_blocks(state.method, backend=count)
+    state.method(on_device(make_batch(state.method), CPU), Progress(0, 10, 10))
+    assert len(runs) == BLOCKS[kind]
+
+
+@pytest.mark.parametrize("kind", ["beitv2", "mae"])
+def test_every_block_is_sharded_by_itself_those_of_heads_too(kind):
+    method = make_state(kind).method
+    names = set(method.state_dict())
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    try:
+        distribute(method, "fsdp2", Processes(0, 2), CPU.device)
+    finally:
+        dist.destroy_process_group()
+    sharded = {module for module in method.modules() if isinstance(module, FSDPModule)}
+    assert sharded == {method, *method.backbone.blocks, *method.head.blocks}
+    assert set(method.state_dict()) == names
 
 
 def test_a_compiled_block_is_one_graph(monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_core.api import BuildContext, Features, MaskBatch, UsageError
 from ssl_heads.codes import CodeHead
@@ -52,6 +52,11 @@ class PatchAggregationHead(CodeHead):
         self.cls_pt_layers = backbone.branch_blocks(self.early_layers, options.head_layers)
         self._prefix = backbone.num_prefix
         self._backbone = (backbone,)  # in a tuple: as a submodule it would be trained and saved twice
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        # A property: as an attribute they would be in the state dict twice.
+        return self.cls_pt_layers
 
     def loss(self, features: Features, targets: Tensor, mask: MaskBatch) -> dict[str, Tensor]:
         """Returns what `CodeHead.loss` does, `loss` being the sum of the backbone's, `mim`, and of the further

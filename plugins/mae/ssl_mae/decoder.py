@@ -22,6 +22,7 @@ class Decoder(Head):
     Attributes:
         embed: (D) -> (W), the decoder's width.
         mask_token: (1, 1, W).
+        blocks: of the decoder.
         positions: (1, P + N, W), fixed sines and cosines; no part of the state dict, for they follow from the grid.
         pred: (W) -> (Dt).
 
