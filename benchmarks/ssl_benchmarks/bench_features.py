@@ -73,7 +73,7 @@ def rows(
 
     mean, std = IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
     spec = BackboneSpec("core:vit", {"model": model}, image_size, mean, std)
-    embed = {"model": BackboneFeatures(build_untrained(spec, registry=Registry.load()), device)}
+    embed = {"model": BackboneFeatures(build_untrained(spec, registry=Registry.load(safe=True)), device)}
 
     def ours() -> Tensor:
         found = extract(

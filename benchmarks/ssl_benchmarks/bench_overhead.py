@@ -106,7 +106,15 @@ def rows(
         }
         parts = {"backbone": "beit:vit", "tokenizer": "tokenizers:pixel", "transform": _TRANSFORM}
         with suppress(_Enough):
-            train("beit:beit", data=_DATA, out=Path(scratch) / "run", settings=settings, hooks=[turns], **parts)
+            train(
+                "beit:beit",
+                data=_DATA,
+                out=Path(scratch) / "run",
+                settings=settings,
+                hooks=[turns],
+                registry=Registry.load(safe=True),
+                **parts,
+            )
     size = {"backbone": backbone, "image_size": image_size, "batch_size": batch_size, "steps": steps}
     return [{**found, **size} for found in turns.rows()]
 
@@ -212,7 +220,7 @@ class _Turns(TrainingHook):
 def _batches(method: Method, batch_size: int, workers: int) -> Iterator[Batch]:
     """Yields what the run sees: its images, views and masks."""
     image_size = method.views["image"].size
-    component = Registry.load().find(_TRANSFORM, "transform").component
+    component = Registry.load(safe=True).find(_TRANSFORM, "transform").component
     transform = component.load()(component.options(), BuildContext(image_size=image_size))
     images = CachedImages(open_source(_DATA, settings=_DATA_SETTINGS).open("train"), processes=max(1, workers))
     return iter(

@@ -51,7 +51,7 @@ def beit_method(
         image_size: pixels of the backbone's view.
         backbone: options of BEiT's ViT; `model` is its size.
     """
-    registry = Registry.load()
+    registry = Registry.load(safe=True)
     parts: dict[str, Any] = {}
     context = BuildContext(image_size=image_size, train_images=1_000_000, parts=parts, registry=registry)
     chosen = {
@@ -69,7 +69,7 @@ def beit_method(
 
 def beit_vit(image_size: int, **options: Any) -> Backbone:
     """Builds BEiT's ViT, untrained, in training mode. See `beit_method` for the arguments."""
-    component = Registry.load().find("beit:vit", "backbone").component
+    component = Registry.load(safe=True).find("beit:vit", "backbone").component
     context = BuildContext(image_size=image_size)
     return component.load()(validate_options(component.options, options), context).train()
 

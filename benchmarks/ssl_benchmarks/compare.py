@@ -71,7 +71,12 @@ class _Step:
 
 
 def run_comparison(
-    comparison: Comparison, data: str | None, out: Path, extra: Mapping[str, str], rows: Collection[str] = ()
+    comparison: Comparison,
+    data: str | None,
+    out: Path,
+    extra: Mapping[str, str],
+    rows: Collection[str] = (),
+    safe: bool = False,
 ) -> list[RowResult]:
     """Trains and evaluates every row that is not finished.
 
@@ -81,6 +86,7 @@ def run_comparison(
         out: each row is the run OUT/ROW; its results are OUT/ROW.EVALUATOR.json.
         extra: settings of every training, over all others.
         rows: only these are run, and what they need; none = all.
+        safe: import only the plugins of this distribution, here and in every command.
 
     Returns:
         the rows that are finished, those of other processes and earlier calls among them, in their order.
@@ -90,7 +96,7 @@ def run_comparison(
         CommandFailed: a training or an evaluation failed; what is finished stays.
     """
     wanted = with_what_they_need(comparison, rows or comparison.rows)
-    _check_evaluators(comparison)
+    _check_evaluators(comparison, safe)
     make_writable(out)
     steps = _steps(comparison, data or comparison.data, out, extra)
     results: dict[str, RowResult] = {}
@@ -99,7 +105,7 @@ def run_comparison(
         if step.name in wanted or (not rows and step.name in comparison.prepare):
             print(f"[{number}/{len(steps)}] {step.label}", flush=True)
             with _alone(out / f".{step.name}.lock", step.name):
-                found = _carry_out(step, out, results)
+                found = _carry_out(step, out, results, safe)
         else:
             found = _finished(step, out, results)
         if found is not None:
@@ -131,11 +137,11 @@ def _steps(comparison: Comparison, data: str | None, out: Path, extra: Mapping[s
     return steps
 
 
-def _carry_out(step: _Step, out: Path, earlier: Mapping[str, RowResult]) -> RowResult:
+def _carry_out(step: _Step, out: Path, earlier: Mapping[str, RowResult], safe: bool) -> RowResult:
     uses = {name: earlier[name].run for name in step.uses}
-    run = {} if step.training is None else _train_row(step.training, out / step.name, uses)
+    run = {} if step.training is None else _train_row(step.training, out / step.name, uses, safe)
     found = {
-        evaluator: _evaluate(command, out / f"{step.name}.{evaluator}.json", run or uses)
+        evaluator: _evaluate(command, out / f"{step.name}.{evaluator}.json", run or uses, safe)
         for evaluator, command in step.evaluations.items()
     }
     return _result(step, run, found)
@@ -183,14 +189,16 @@ def _training(settings: Mapping[str, str], data: str | None, folder: Path) -> li
     return ["ssl-train", *_items(settings), *images, "--out", str(folder)]
 
 
-def _check_evaluators(comparison: Comparison) -> None:
+def _check_evaluators(comparison: Comparison, safe: bool) -> None:
     """Finds every evaluator before the first row has been trained in vain."""
-    registry = Registry.load()
+    registry = Registry.load(safe=safe)
     for name in dict.fromkeys(key for row in comparison.rows for key in evaluations(comparison, row)):
         registry.find(name, "evaluator")
 
 
-def _train_row(command: Sequence[str], folder: Path, uses: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+def _train_row(
+    command: Sequence[str], folder: Path, uses: Mapping[str, Mapping[str, Any]], safe: bool
+) -> Mapping[str, Any]:
     """Trains, or goes on training, and returns what the run came to.
 
     Args:
@@ -212,7 +220,7 @@ def _train_row(command: Sequence[str], folder: Path, uses: Mapping[str, Mapping[
     made = {"command": shlex.join(command), "uses": uses}
     if not started:
         write_json(file, made)
-    result = _run(["ssl-train", "--resume", str(folder)] if started else command)
+    result = _run(_with_safe(["ssl-train", "--resume", str(folder)] if started else command, safe))
     if "metrics" not in result:
         # It had finished before this could be written down.
         result = {"metrics": _last_metrics(folder), **result}
@@ -220,14 +228,19 @@ def _train_row(command: Sequence[str], folder: Path, uses: Mapping[str, Mapping[
     return result
 
 
-def _evaluate(command: Sequence[str], file: Path, run: Mapping[str, Any]) -> Mapping[str, Any]:
+def _evaluate(command: Sequence[str], file: Path, run: Mapping[str, Any], safe: bool) -> Mapping[str, Any]:
     """Evaluates a run, unless this very run was evaluated by the same command before."""
     known = _read(file)
     if _is_of(known, command, run):
         return known["result"]
-    result = _run(command)
+    result = _run(_with_safe(command, safe))
     write_json(file, {"command": shlex.join(command), "run": run, "result": result})
     return result
+
+
+def _with_safe(command: Sequence[str], safe: bool) -> list[str]:
+    """Returns the command as it is started; what is kept of it does not say who may load plugins."""
+    return [*command, *(["--safe"] if safe else [])]
 
 
 def _is_of(known: Mapping[str, Any] | None, command: Sequence[str], run: Mapping[str, Any]) -> bool:

@@ -24,7 +24,7 @@ def compare_command(arguments: Sequence[str]) -> Mapping[str, Any]:
     comparison = _sized(read_comparison(flags.comparison), flags.gpu)
     out = flags.out or Path("runs") / f"compare-{Path(flags.comparison).stem}"
     chosen = [name.strip() for name in flags.rows.split(",")] if flags.rows else ()
-    rows = run_comparison(comparison, flags.data, out, settings, chosen)
+    rows = run_comparison(comparison, flags.data, out, settings, chosen, flags.safe)
     write_text(out / "table.md", as_markdown(comparison, rows))
     values = as_values(comparison, rows)
     write_json(out / "table.json", values)
@@ -74,6 +74,7 @@ def _parser() -> Parser:
     add("--rows", metavar="A,B", help="only these rows, and what they need; several processes can share a table")
     add("--gpu", action="store_true", default=None, help="the comparison's settings for a GPU, as where there is one")
     add("--no-gpu", dest="gpu", action="store_false", help="its settings for a CPU, though there is a GPU")
+    add("--safe", action="store_true", help="load only the plugins of this distribution, no others")
     add("--json", action="store_true", help="print one JSON object on stdout, everything else on stderr")
     add("--help", "-h", action="store_true", help="this help")
     return parser

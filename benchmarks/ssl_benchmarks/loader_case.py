@@ -94,7 +94,7 @@ def files_of(data: str, count: int) -> list[bytes]:
 
 def two_view(recipe: str, **options: float) -> Transform:
     """Builds BEiT's transform."""
-    component = Registry.load().find("beit:two_view", "transform").component
+    component = Registry.load(safe=True).find("beit:two_view", "transform").component
     return component.load()(component.options(recipe=recipe, **options), BuildContext())
 
 

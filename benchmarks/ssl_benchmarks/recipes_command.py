@@ -115,7 +115,7 @@ def _kmeans(exact: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def _dvae(options: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
-    component = Registry.load().find("tokenizers:dvae", "tokenizer").component
+    component = Registry.load(safe=True).find("tokenizers:dvae", "tokenizer").component
     torch.manual_seed(0)
     context = BuildContext(image_size=2 * VIEWS["tokens"].size, train_images=1)
     tokenizer = component.load()(validate_options(component.options, options), context).eval()

@@ -71,6 +71,16 @@ def test_rows_share_settings_and_use_earlier_runs(spec, tmp_path):
     }
 
 
+def test_safe_mode_reaches_every_command_and_is_not_kept_with_it(spec, tmp_path, commands):
+    out = ["--out", str(tmp_path / "out"), "--data", "images"]
+    assert main(["compare", str(spec), *out, "--safe"]) == 0
+    assert len(commands.seen) > 3
+    assert all(command[-1] == "--safe" for command in commands.seen)
+    commands.seen.clear()
+    assert main(["compare", str(spec), *out]) == 0
+    assert commands.seen == []
+
+
 def test_each_row_is_trained_and_evaluated_by_the_commands_in_the_table(spec, tmp_path, commands):
     assert main(["compare", str(spec), "--out", str(tmp_path / "out"), "--data", "images", "train.steps=2"]) == 0
     programs = [command[0] for command in commands.seen]

@@ -23,7 +23,7 @@ def ask(capsys, *arguments: str) -> str:
 def test_list_shows_every_plugin_and_its_parts(capsys):
     text = ask(capsys, "list")
     assert "core  (ssl-vision " in text
-    assert "  dataset            folder, textures" in text
+    assert "  dataset            folder, shards, textures" in text
     assert "toy_command  (" in text
     assert "  backbone           net_small, net_large" in text
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ssl_benchmarks.bench_cli import main as ssl_bench
 from ssl_benchmarks.cli import main as ssl_eval
 from ssl_core.cli.plugins import main as ssl_plugins
 from ssl_core.cli.train import main as ssl_train
@@ -75,6 +76,7 @@ def test_a_run_and_its_evaluation_import_nothing_foreign(marker, tmp_path, capsy
         (ssl_plugins, ["list"]),
         (ssl_plugins, ["info", "beit"]),
         (ssl_tokenizer, ["report", "nowhere"]),
+        (ssl_bench, ["compare", "methods", "--no-gpu", "--out", "/dev/null/out"]),
     ],
 )
 def test_every_command_has_it(marker, command, arguments, capsys):
