@@ -21,7 +21,9 @@ from ssl_core.progress import progress
 
 _FORMAT = "ssl-shards-1"
 _IMAGE = np.dtype([("shard", "<i4"), ("offset", "<i8"), ("size", "<i8")])
-_LONGEST_LABEL = 64
+_LONGEST_LABEL = 256
+_DAMAGED = (tarfile.TarError, EOFError, ValueError, OverflowError)
+"""What tarfile raises on headers that say nonsense."""
 _LONGEST_JSON = 1 << 20
 _LABEL_KEYS = ("label", "cls", "class", "class_name", "class_id")
 """Keys of a .json member that hold the class, in this order."""
@@ -38,7 +40,7 @@ class ShardIndex:
         names: `train-003.tar/n01440764_10026.jpg`.
         labels: (N,) strings, each a class as it is written; "" where there is none.
         left_out: what is neither image nor label, with its number: `.pkl` -> 3. It is never read.
-        cut: shards that end in the middle of a member.
+        cut: shards that end in the middle of a member, or are damaged from some place on.
     """
 
     places: np.ndarray
@@ -69,7 +71,7 @@ def shard_index(shards: Sequence[str], folder: Path) -> ShardIndex:
         DataError: a shard cannot be read, or is no uncompressed tar file.
     """
     file = folder / f"{_key(shards)}.npz"
-    known = _read(file)
+    known = _read(file, len(shards))
     if known is not None:
         return known
     found = _make(shards)
@@ -114,11 +116,14 @@ def _members(shard: str, left_out: dict[str, int]) -> tuple[dict[str, tuple[str,
     try:
         # `r:` opens no compressed archive: those have no places to jump to.
         archive = tarfile.open(shard, "r:", errorlevel=0)  # noqa: SIM115
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (*_DAMAGED, OSError) as error:
         raise DataError(f"{shard}: not an uncompressed tar archive ({error}); shards must not be compressed") from None
     with archive, open(shard, "rb") as file:
+        end = os.fstat(file.fileno()).st_size
         try:
             for member in archive:
+                if member.size < 0:
+                    return images, labels, False
                 # Links, devices and sparse files have no bytes of their own at their place.
                 if not member.isreg() or member.issparse():
                     continue
@@ -128,15 +133,19 @@ def _members(shard: str, left_out: dict[str, int]) -> tuple[dict[str, tuple[str,
                 stem, _, extension = base.partition(".")
                 key, extension = f"{folder}/{stem}", extension.lower()
                 if f".{extension}" in EXTENSIONS:
-                    images.setdefault(key, (member.name, member.offset_data, member.size))
+                    images.setdefault(key, (member.name, member.offset_data, min(member.size, end)))
                 elif extension in _DATA:
                     label = _label(file, member, extension)
                     if label:
                         labels.setdefault(key, label)
                 else:
                     left_out[f".{extension}"] = left_out.get(f".{extension}", 0) + 1
-        except (tarfile.TarError, EOFError):
+                if member.offset_data + member.size > end:
+                    return images, labels, False
+        except _DAMAGED:
             return images, labels, False
+        except OSError as error:
+            raise DataError(f"{shard}: {error.strerror or error}") from None
     return images, labels, True
 
 
@@ -147,13 +156,14 @@ def _label(file, member: tarfile.TarInfo, extension: str) -> str:
     file.seek(member.offset_data)
     try:
         text = file.read(member.size).decode().strip()
-        if extension == "cls":
-            return text
-        values = json.loads(text)
+        if extension == "json":
+            values = json.loads(text)
+            found = next((values[key] for key in _LABEL_KEYS if key in values), "") if isinstance(values, dict) else ""
+            text = str(found) if isinstance(found, str | int) else ""
+        text.encode()  # JSON can write half a letter
     except (ValueError, RecursionError):
         return ""
-    found = next((values[key] for key in _LABEL_KEYS if key in values), "") if isinstance(values, dict) else ""
-    return str(found) if isinstance(found, str | int) else ""
+    return text if len(text) <= _LONGEST_LABEL else ""
 
 
 def _write(file: Path, index: ShardIndex) -> None:
@@ -178,7 +188,7 @@ def _packed(texts: Sequence[str]) -> bytes:
     return json.dumps(list(texts)).encode()
 
 
-def _read(file: Path) -> ShardIndex | None:
+def _read(file: Path, shards: int) -> ShardIndex | None:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             places = arrays["places"]
@@ -187,5 +197,7 @@ def _read(file: Path) -> ShardIndex | None:
     except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, BadZipFile):
         return None  # not there, or damaged
     if places.dtype != _IMAGE or not len(places) == len(names) == len(labels):
+        return None
+    if len(places) and (min(places[name].min() for name in _IMAGE.fields) < 0 or places["shard"].max() >= shards):
         return None
     return ShardIndex(places, PackedPaths(names), PackedPaths(labels), dict(left_out), tuple(cut))

@@ -75,12 +75,13 @@ class ShardImages(ImageSet):
         shard, offset, size = (int(value) for value in self._index.places[index])
         try:
             # Reads at a place leave the file's position alone, so that forked processes may share it.
-            found = os.pread(self._descriptor(shard), size, offset)
+            descriptor = self._descriptor(shard)
+            # Asked first: memory is taken for as many bytes as a header claims.
+            if offset + size > os.fstat(descriptor).st_size:
+                raise BadImage(f"{size:,} bytes at {offset:,}: its shard is cut short")
+            return os.pread(descriptor, size, offset)
         except OSError as error:
             raise BadImage(f"{type(error).__name__}: {error}") from None
-        if len(found) < size:
-            raise BadImage(f"{len(found):,} of {size:,} bytes: its shard is cut short")
-        return found
 
     def _descriptor(self, shard: int) -> int:
         if shard in self._open:
@@ -195,7 +196,9 @@ def _classes(index: ShardIndex) -> tuple[tuple[str, ...] | None, np.ndarray | No
     names = set(found)
     if "" in names or len(names) < 2:
         return None, None
-    if all(name.isascii() and name.isdigit() for name in names) and max(map(int, names)) < len(found):
+    if all(name.isascii() and name.isdigit() and len(name) < 10 for name in names) and max(map(int, names)) < len(
+        found
+    ):
         numbers = np.array([int(name) for name in found])
         return tuple(str(number) for number in range(int(numbers.max()) + 1)), numbers
     ordered = sorted(names)

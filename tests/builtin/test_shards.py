@@ -162,6 +162,54 @@ def test_a_shard_that_is_cut_short(tmp_path):
         images.read(len(images) - 1)
 
 
+@pytest.mark.parametrize("size", [1 << 45, 1 << 70, -5000])
+def test_a_header_that_claims_an_impossible_size(tmp_path, size):
+    file = shard(tmp_path / "odd.tar", {"good.png": png(0)})
+    header = tarfile.TarInfo("claims.png")
+    header.size = size
+    file.write_bytes(
+        file.read_bytes()[: 512 * (1 + -(-len(png(0)) // 512))] + header.tobuf(tarfile.GNU_FORMAT) + b"x" * 512
+    )
+    source = opened(file)
+    images = source.open("train")
+    images.read(0)
+    for index in range(1, len(images)):
+        with pytest.raises(BadImage):
+            images.read(index)
+    assert "cut short: odd.tar" in source.describe()
+
+
+def test_a_header_that_is_nonsense_ends_its_shard(tmp_path):
+    file = shard(tmp_path / "odd.tar", {"good.png": png(0)})
+    header = tarfile.TarInfo("header")
+    record = b"99999999999999999999 a=b\n"
+    header.type, header.size = tarfile.XHDTYPE, len(record)
+    with file.open("r+b") as stream:
+        stream.seek(512 * (1 + -(-len(png(0)) // 512)))
+        stream.write(header.tobuf(tarfile.USTAR_FORMAT) + record.ljust(512, b"\0"))
+    source = opened(file)
+    assert len(source.open("train")) == 1
+    assert "cut short: odd.tar" in source.describe()
+
+
+@pytest.mark.parametrize("label", ['"\\ud800"', '"' + "9" * 5000 + '"', "9" * 5000, '"' + "a" * 1000 + '"'])
+def test_labels_that_are_none(tmp_path, label):
+    members = {"a.png": png(0), "a.json": f'{{"label": {label}}}'.encode(), "b.png": png(1), "b.json": b'{"label": 0}'}
+    assert opened(shard(tmp_path / "x.tar", members)).open("train").classes is None
+
+
+@pytest.mark.parametrize(("field", "value"), [("shard", 3), ("shard", -1), ("offset", -1), ("size", -1)])
+def test_an_index_that_points_elsewhere_is_made_again(shards, tmp_path, field, value):
+    opened(shards).open("train")
+    file = next((tmp_path / "home" / "shards").iterdir())
+    with np.load(file) as arrays:
+        kept = dict(arrays)
+    kept["places"][field][5] = value
+    np.savez(file, **kept)
+    images = opened(shards).open("train")
+    assert images.read(5).tobytes() == Image.open(io.BytesIO(png(5))).tobytes()
+
+
 @pytest.mark.parametrize(
     ("values", "label"), [({"label": 1}, "1"), ({"cls": "cat"}, "cat"), ([1], None), ({"label": [1]}, None)]
 )
