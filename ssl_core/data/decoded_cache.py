@@ -94,10 +94,11 @@ class DecodedImages(ImageSet):
         try:
             values = json.loads((folder / "description.json").read_text())
             self._places = np.load(folder / "places.npy", allow_pickle=False)
-            complete = (folder / "pixels.bin").stat().st_size == values["bytes"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            size = (folder / "pixels.bin").stat().st_size
+            sound = size == values["bytes"] and values["format"] == _FORMAT and _inside(self._places, size)
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{folder}: not a complete cache of images ({error}); delete it") from None
-        if values.get("format") != _FORMAT or len(self._places) != len(images) or not complete:
+        if not sound or len(self._places) != len(images):
             raise DataError(f"{folder}: a damaged cache of images, or one of another version; delete it")
 
     def __len__(self) -> int:
@@ -220,6 +221,15 @@ class _Decoded(Dataset):
 def _joined(samples: Sequence[tuple[np.ndarray, tuple[int, int]]]) -> tuple[Tensor, Tensor]:
     pixels, sizes = zip(*samples, strict=True)
     return torch.from_numpy(np.concatenate(pixels)), torch.tensor(sizes)
+
+
+def _inside(places: np.ndarray, size: int) -> bool:
+    """Returns whether all places lie in a file of `size` bytes."""
+    if places.dtype != _PLACE or places.ndim != 1:
+        return False
+    kept = places[places["width"] > 0]
+    ends = kept["offset"] + 3 * kept["width"].astype(np.int64) * kept["height"]
+    return not ((kept["offset"] < 0) | (kept["height"] < 1) | (ends > size)).any()
 
 
 def _kept_size(width: int, height: int, side: int | None) -> tuple[int, int]:

@@ -41,15 +41,20 @@ def with_image_cache(
     own = Path(_OWN_FOLDER).expanduser() if option == "auto" else Path(option)
     spec = CacheSpec(images, config.parts["dataset"].as_dict(), side)
     folder = own / spec.key()
+    # With `cached_side` the images would be others without it; a folder of one's own was meant.
+    needed = option != "auto" or side is not None
     if processes.first and not folder.is_dir():
         problem = _make(spec, folder, workers, reporter)
-        if problem is not None and (option != "auto" or side is not None):
-            # With `cached_side` the images would be others; with a folder of one's own it was meant.
+        if problem is not None and needed:
             raise ResourceError(f"{own}: {problem}; name another folder with data.cache_images, or set it to none")
         if problem is not None:
             reporter.warn(f"{own}: {problem}; images are decoded each time")
     processes.barrier()
     if not folder.is_dir():
+        if needed:
+            raise ResourceError(
+                f"{folder}: made by the first process, but not seen from here; name a folder that all share"
+            )
         return images
     reporter.say(f"cache     decoded images in {folder}")
     return DecodedImages(images, folder)

@@ -113,6 +113,16 @@ def test_a_damaged_one_is_refused_in_a_line(images, tmp_path, damage):
         DecodedImages(images, folder)
 
 
+@pytest.mark.parametrize(("field", "value"), [("offset", -9), ("offset", 1 << 40), ("width", 1 << 20), ("height", -1)])
+def test_places_outside_of_the_pixels_are_refused_in_a_line(images, tmp_path, field, value):
+    folder = cached(images, tmp_path)._folder
+    places = np.load(folder / "places.npy")
+    places[field][1] = value
+    np.save(folder / "places.npy", places)
+    with pytest.raises(DataError, match="delete it"):
+        DecodedImages(images, folder)
+
+
 def test_a_pickle_in_place_of_the_places_is_not_loaded(images, tmp_path):
     folder = cached(images, tmp_path)._folder
     np.save(folder / "places.npy", np.array([print], dtype=object), allow_pickle=True)

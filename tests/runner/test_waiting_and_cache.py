@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ import ssl_core
 from ssl_core.errors import ConfigError, ResourceError
 from ssl_core.runner import image_cache
 from ssl_core.runner.data_wait import DataWait
+from ssl_core.runner.processes import Processes
 
 
 @pytest.fixture
@@ -78,6 +81,31 @@ def test_a_cache_that_does_not_fit(photos, tmp_path, monkeypatch, capsys):
         run(photos, tmp_path / "folder", data__cache_images=str(tmp_path / "cache"))
     with pytest.raises(ResourceError, match="the disk is full"):
         run(photos, tmp_path / "small", data__cache_images="auto", data__cached_side=20)
+
+
+class OtherMachine(Processes):
+    """The first process of another machine, whose disk the run's first process does not see."""
+
+    first = False
+
+    def barrier(self, device=None):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("folder", "side", "refused"), [("auto", None, False), ("auto", 20, True), ("cache", None, True)]
+)
+def test_a_machine_that_does_not_see_the_cache(photos, tmp_path, monkeypatch, folder, side, refused):
+    monkeypatch.setattr(image_cache, "_OWN_FOLDER", str(tmp_path / "own"))
+    images = ssl_core.training.open_source(str(photos)).open("train")
+    data = SimpleNamespace(cache_images=folder if folder == "auto" else tmp_path / folder, cached_side=side)
+    config = SimpleNamespace(data=data, parts={"dataset": SimpleNamespace(as_dict=dict)})
+    arguments = (images, config, 0, OtherMachine(), None)
+    if refused:
+        with pytest.raises(ResourceError, match="name a folder that all share"):
+            image_cache.with_image_cache(*arguments)
+    else:
+        assert image_cache.with_image_cache(*arguments) is images
 
 
 def test_a_side_needs_a_cache(photos, tmp_path):
