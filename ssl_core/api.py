@@ -76,14 +76,13 @@ if TYPE_CHECKING:
     from ssl_core.ema import ema_update
     from ssl_core.foreign_formats import load_strictly
     from ssl_core.huggingface_vit import HuggingFaceVitFormat
+    from ssl_core.imagenet import IMAGENET_MEAN, IMAGENET_STD
     from ssl_core.loading import build_untrained, find_export, load, read_export, write_export
     from ssl_core.masked_modeling import MaskedModeling
     from ssl_core.patches import patch_grid
     from ssl_core.pixels import Normalize, to_unit
     from ssl_core.plain_text import markdown, printable
     from ssl_core.plain_vit import (
-        IMAGENET_MEAN,
-        IMAGENET_STD,
         PLAIN_VIT_KEYS,
         from_huggingface_vit,
         metadata_object,
@@ -122,8 +121,8 @@ _LAZY = {
     "Grid": "ssl_core.contracts.masker",
     "Head": "ssl_core.contracts.head",
     "HuggingFaceVitFormat": "ssl_core.huggingface_vit",
-    "IMAGENET_MEAN": "ssl_core.plain_vit",
-    "IMAGENET_STD": "ssl_core.plain_vit",
+    "IMAGENET_MEAN": "ssl_core.imagenet",
+    "IMAGENET_STD": "ssl_core.imagenet",
     "ImageSet": "ssl_core.contracts.data",
     "LabelledSplits": "ssl_core.data.labelled",
     "Mask": "ssl_core.contracts.masker",

@@ -16,9 +16,7 @@ from torch import Tensor
 
 from ssl_core.contracts.evaluation import BackboneSpec
 from ssl_core.errors import CheckpointError
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""How MAE, DINO, DeiT and most others normalise pixels in [0, 1]."""
+from ssl_core.imagenet import IMAGENET_MEAN, IMAGENET_STD
 
 PLAIN_VIT_KEYS = frozenset({"pos_embed", "patch_embed.proj.weight", "blocks.0.norm1.weight"})
 """Tensors that every plain ViT has, in timm's names."""

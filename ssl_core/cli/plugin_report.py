@@ -92,9 +92,12 @@ def _settings(settings: Any) -> list[str]:
 
 def when_text(recipe: Recipe) -> str:
     """Returns in words when a recipe applies."""
-    low, high = recipe.when.image_size
+    when = recipe.when
+    if when is None:
+        return "by name only"
+    low, high = when.image_size
     words = []
-    if recipe.when.demonstration:
+    if when.demonstration:
         words.append("the demonstration")
     if low > 0 and high < 1_000_000:
         words.append(f"images of {low} to {high} px")
@@ -102,8 +105,8 @@ def when_text(recipe: Recipe) -> str:
         words.append(f"images of {low} px or more")
     elif high < 1_000_000:
         words.append(f"images of at most {high} px")
-    if recipe.when.backbones:
-        words.append(" or ".join(recipe.when.backbones))
+    if when.backbones:
+        words.append(" or ".join(when.backbones))
     return ", ".join(words) or "always"
 
 

@@ -105,9 +105,12 @@ def _found(named: list[tuple[str, str]], slots: set[str], registry: Registry) ->
 
 
 def _fits(recipe: Recipe, facts: DataFacts, backbone: str | None) -> bool:
-    low, high = recipe.when.image_size
+    when = recipe.when
+    if when is None:
+        return False
+    low, high = when.image_size
     return (
         low <= facts.median_size <= high
-        and (not recipe.when.backbones or backbone in recipe.when.backbones)
-        and (facts.demonstration or not recipe.when.demonstration)
+        and (not when.backbones or backbone in when.backbones)
+        and (facts.demonstration or not when.demonstration)
     )

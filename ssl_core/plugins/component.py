@@ -63,7 +63,7 @@ class Recipe:
     Attributes:
         name: `imagenet-base`, `small-32`.
         summary: one line: for what, and where it comes from or what it gave.
-        when: the runs it applies to by itself.
+        when: the runs it applies to by itself; None = none, only by name (`recipe=NAME`).
         settings: dotted option -> value. Keys of parts that are not chosen are left out silently,
             but only when the key belongs to a part that was swapped by the user.
     """
@@ -71,7 +71,7 @@ class Recipe:
     name: str
     summary: str
     settings: Mapping[str, Any]
-    when: When = When()
+    when: When | None = When()
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,8 @@ def _settings(
     settings = dict(preset)
     for recipe in recipes:
         when = recipe.when
+        if when is None:
+            continue
         fits = when.image_size[0] <= size <= when.image_size[1]
         if fits and (not when.backbones or backbone in when.backbones) and (demonstration or not when.demonstration):
             settings |= recipe.settings

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ssl_core.api import Recipe, When
+from ssl_core.api import IMAGENET_MEAN, IMAGENET_STD, Recipe, When
 
 PRESET: dict[str, Any] = {
     "train.epochs": 100,
     "train.batch_size": 1024,
     "data.image_size": 224,
-    "data.mean": (0.485, 0.456, 0.406),
-    "data.std": (0.229, 0.224, 0.225),
+    "data.mean": IMAGENET_MEAN,
+    "data.std": IMAGENET_STD,
     "optim.lr": 4e-3,
     "optim.min_lr": 1e-6,
     "optim.warmup_epochs": 20,
@@ -76,19 +76,19 @@ RECIPES = (
         "mae",
         "MAE's settings for its base model, by name only: half BEiT's learning rate, a short warm-up",
         {"optim.lr": 2e-3, "optim.warmup_epochs": 5},
-        When(image_size=(0, 0)),
+        when=None,
     ),
     Recipe(
         "mae-large",
         "MAE's settings for its large model, by name only",
         {**_LARGE, "optim.lr": 4e-3},
-        When(image_size=(0, 0)),
+        when=None,
     ),
     Recipe(
         "scratch",
         "Random first weights, by name only: every layer learns at the same rate, for long (DeiT's schedule)",
         {"train.epochs": 300, "optim.lr": 1e-3, "optim.warmup_epochs": 5, "method.layer_decay": 1.0},
-        When(image_size=(0, 0)),
+        when=None,
     ),
 )
 

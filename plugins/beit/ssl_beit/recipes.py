@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ssl_core.api import Recipe, When
+from ssl_core.api import IMAGENET_MEAN, IMAGENET_STD, Recipe, When
 
 PRESET: dict[str, Any] = {
     "train.epochs": 800,
@@ -22,7 +22,7 @@ PRESET: dict[str, Any] = {
     "masker.ratio": 75 / 196,
 }
 
-IMAGENET = {"data.mean": (0.485, 0.456, 0.406), "data.std": (0.229, 0.224, 0.225)}
+IMAGENET = {"data.mean": IMAGENET_MEAN, "data.std": IMAGENET_STD}
 
 SMALL: dict[str, Any] = {
     "train.epochs": 100,

@@ -17,9 +17,6 @@ PRESET_V2: dict[str, Any] = {
 
 _LONG = {"train.epochs": 1600, "optim.betas": (0.9, 0.999), "backbone.drop_path": 0.1}
 _LARGE = {"backbone.init_values": 1e-5}
-_BY_HAND = When(image_size=(1, 0))
-"""Fits no images, so that the recipe is taken only with `recipe=NAME`."""
-
 RECIPES_V2 = (
     Recipe(
         "imagenet-base",
@@ -37,13 +34,13 @@ RECIPES_V2 = (
         "imagenet-base-1600",
         "1600 epochs, with stochastic depth: 85.5 % in the paper",
         {**IMAGENET, **_LONG},
-        _BY_HAND,
+        when=None,
     ),
     Recipe(
         "imagenet-large-1600",
         "The same for large models: 87.3 % in the paper",
         {**IMAGENET, **_LONG, **_LARGE},
-        _BY_HAND,
+        when=None,
     ),
     Recipe(
         "small-32",
@@ -66,7 +63,7 @@ RECIPES_V2 = (
             "train.steps": 1000,
             "optim.warmup_steps": 50,
         },
-        _BY_HAND,
+        when=None,
     ),
     Recipe(
         "small-64",

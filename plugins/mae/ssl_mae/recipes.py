@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ssl_core.api import Recipe, When
+from ssl_core.api import IMAGENET_MEAN, IMAGENET_STD, Recipe, When
 
 PRESET: dict[str, Any] = {
     "method.corrupt": "drop",
@@ -25,7 +25,7 @@ PRESET: dict[str, Any] = {
     "transform.flip": 0.5,
 }
 
-_IMAGENET = {"data.mean": (0.485, 0.456, 0.406), "data.std": (0.229, 0.224, 0.225)}
+_IMAGENET = {"data.mean": IMAGENET_MEAN, "data.std": IMAGENET_STD}
 
 _SMALL: dict[str, Any] = {
     "train.epochs": 200,
@@ -36,9 +36,6 @@ _SMALL: dict[str, Any] = {
     "head.depth": 2,
     "head.heads": 4,
 }
-
-_BY_HAND = When(image_size=(1, 0))
-"""No image is that large: such a recipe is applied by name only."""
 
 RECIPES = (
     Recipe(
@@ -57,7 +54,7 @@ RECIPES = (
         "imagenet-base-1600",
         "MAE-Base on ImageNet-1K, 1600 epochs: 83.6 % after fine-tuning in the paper",
         {**_IMAGENET, "train.epochs": 1600},
-        _BY_HAND,
+        when=None,
     ),
     Recipe(
         "small-32",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ssl_core.api import Recipe, When
+from ssl_core.api import IMAGENET_MEAN, IMAGENET_STD, Recipe, When
 
 PRESET: dict[str, Any] = {
     "train.epochs": 300,
     "train.batch_size": 1024,
     "data.image_size": 224,
-    "data.mean": (0.485, 0.456, 0.406),
-    "data.std": (0.229, 0.224, 0.225),
+    "data.mean": IMAGENET_MEAN,
+    "data.std": IMAGENET_STD,
     "optim.lr": 1e-3,
     "optim.min_lr": 1e-5,
     "optim.warmup_epochs": 5,
@@ -88,6 +88,6 @@ RECIPES = (
         "mae",
         "MAE's settings for its baseline from scratch, by name only: an average of the weights; ViT-Base, 82.3 %",
         _MAE,
-        When(image_size=(0, 0)),
+        when=None,
     ),
 )

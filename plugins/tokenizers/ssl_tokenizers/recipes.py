@@ -19,9 +19,6 @@ DVAE_SETTINGS: dict[str, Any] = {
     "transform.scale": (0.4, 1.0),
 }
 
-_BY_HAND = When(image_size=(1, 0))
-"""Fits no images, so that the recipe is taken only with `recipe=NAME`."""
-
 DVAE_RECIPES = (
     Recipe(
         "small-32",
@@ -75,6 +72,6 @@ DVAE_RECIPES = (
             "optim.weight_decay": 1e-4,
             "optim.betas": (0.9, 0.999),
         },
-        _BY_HAND,
+        when=None,
     ),
 )
