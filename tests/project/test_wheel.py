@@ -8,16 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = {
-    "ssl_core",
-    "ssl_beit",
-    "ssl_tokenizers",
-    "ssl_heads",
-    "ssl_mae",
-    "ssl_dino",
-    "ssl_simmim",
-    "ssl_benchmarks",
-}
+PACKAGES = {"ssl_core", "ssl_benchmarks", *(path.name for path in (ROOT / "plugins").glob("*/ssl_*"))}
 
 
 @pytest.fixture(scope="module")

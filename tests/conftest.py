@@ -1,0 +1,8 @@
+"""Where tests run side by side (`pytest -n`), each process computes with one thread, so that they do not crowd the cores."""
+
+from __future__ import annotations
+
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
