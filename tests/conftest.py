@@ -1,4 +1,4 @@
-"""Where tests run side by side (`pytest -n`), each process computes with one thread, so that they do not crowd the cores."""
+"""Where tests run side by side (`pytest -n`), a process computes with one thread: they are not to crowd the cores."""
 
 from __future__ import annotations
 
