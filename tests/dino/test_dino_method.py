@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,13 @@ def test_the_loss_is_that_of_crops_one_by_one():
         teacher = [(output * 0.1 / 0.04).softmax(-1) for output in student[:2]]  # one and the same at the start
     terms = [-(teacher[i] * student[j].log_softmax(-1)).sum(-1).mean() for i in range(2) for j in range(5) if i != j]
     assert loss.item() == pytest.approx(torch.stack(terms).mean().item(), rel=1e-5)
+
+
+def test_the_teacher_sees_the_global_crops_whatever_the_order_of_the_views():
+    dino = make_dino(vit=SMALL_VIT)
+    batch = make_batch(dino, images=2)
+    turned = replace(batch, views=dict(reversed(batch.views.items())))
+    assert torch.equal(dino.training_step(batch, PROGRESS).loss, dino.training_step(turned, PROGRESS).loss)
 
 
 def test_the_teacher_follows_without_gradient_and_without_noise():

@@ -88,7 +88,7 @@ class Dino(Method):
         return self
 
     def training_step(self, batch: Batch, progress: Progress) -> StepOutput:
-        pixels = [self.normalize(view) for view in batch.views.values()]  # (2B, C, H, W), (N * B, C, h, w)
+        pixels = [self.normalize(batch.views[name]) for name in self.views]  # (2B, C, H, W), (N * B, C, h, w)
         with torch.no_grad():
             features = self.teacher["backbone"](pixels[0]).summary  # (2B, D)
             logits = self.teacher["head"](features).float()  # (2B, V)

@@ -71,7 +71,7 @@ RECIPES = (
     Recipe(
         "imagenet-small",
         "ViT-S/16 on ImageNet-1K, the paper's 800 epochs: k-NN 74.5 %, linear 77.0 %",
-        {"train.epochs": 800, "optim.min_lr": 1e-5, "method.norm_last_layer": False},
+        {"train.epochs": 800, "optim.min_lr": 1e-5, "optim.clip_grad": None, "method.norm_last_layer": False},
         When(image_size=_LARGE, backbones=("vit_small",)),
     ),
     Recipe(
