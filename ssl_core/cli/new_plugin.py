@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import keyword
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -77,6 +78,7 @@ def new_command(arguments: Sequence[str]) -> Mapping[str, Any]:
     parser.add_argument("kind", nargs="?")
     parser.add_argument("name", nargs="?")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--safe", action="store_true")
     parser.add_argument("--json", action="store_true")
     flags, rest = parser.parse_known_args(arguments)
     if rest:
@@ -86,18 +88,22 @@ def new_command(arguments: Sequence[str]) -> Mapping[str, Any]:
     if flags.kind not in STARTS:
         suggestion = did_you_mean(flags.kind, STARTS)
         raise UsageError(f"ssl-plugins new: no kind '{flags.kind}'.{suggestion} Allowed: {', '.join(STARTS)}")
-    check_name(flags.kind, flags.name)
+    check_name(flags.kind, flags.name, flags.safe)
     out = flags.out or Path(flags.name)
     written = write_plugin(flags.kind, flags.name, out)
-    commands = [f"pip install -e {out}", f"pytest {out}", _command(flags.kind, flags.name)]
+    folder = shlex.quote(str(out))
+    commands = [f"pip install -e {folder}", f"pytest {folder}", _command(flags.kind, flags.name)]
     print(f"{out}: {_article(flags.kind)} that works: {_lower(STARTS[flags.kind].summary)}. Make it yours:")
     print("\n".join(f"  {out / file}" for file in written))
     print("\n".join(["then", *(f"  {command}" for command in commands)]))
     return {"out": str(out), "kind": flags.kind, "name": flags.name, "files": written, "commands": commands}
 
 
-def check_name(kind: Kind, name: str) -> None:
+def check_name(kind: Kind, name: str, safe: bool = False) -> None:
     """Refuses a name that could not be installed, imported or asked for.
+
+    Args:
+        safe: other distributions' parts are not looked at, since nothing of theirs is imported.
 
     Raises:
         UsageError: not a valid name, or one that is taken.
@@ -111,9 +117,19 @@ def check_name(kind: Kind, name: str) -> None:
     installed = {point.name for point in importlib.metadata.entry_points(group=NAMESPACE)}
     if name in installed:
         raise UsageError(f"ssl-plugins new: a plugin '{name}' is installed already; choose another name")
+    if _is_distribution(name):
+        raise UsageError(
+            f"ssl-plugins new: a distribution '{name}' is installed, which pip would replace; choose another name"
+        )
     if importlib.util.find_spec(package) is not None:
         raise UsageError(f"ssl-plugins new: a module '{package}' exists already; choose another name")
-    if name in Registry.load().names(kind):
+    class_name = _class_name(package)
+    if keyword.iskeyword(class_name) or re.search(rf"\b{class_name}\b", _template(f"{kind}/{kind}.py")):
+        raise UsageError(
+            f"ssl-plugins new: the class would be called {class_name}, which the new part's code means something else "
+            f"by; choose another name: my-{name}"
+        )
+    if name in Registry.load(safe=safe).names(kind):
         raise UsageError(f"ssl-plugins new: a {kind} '{name}' exists already; choose another name")
 
 
@@ -135,7 +151,7 @@ def write_plugin(kind: Kind, name: str, out: Path) -> list[str]:
     values = {
         "name": name,
         "package": package,
-        "class_name": "".join(word.capitalize() for word in package.split("_")),
+        "class_name": _class_name(package),
         "kind": kind,
         "a_kind": _article(kind),
         "summary": STARTS[kind].summary,
@@ -151,13 +167,27 @@ def write_plugin(kind: Kind, name: str, out: Path) -> list[str]:
         f"{package}/{kind}.py": f"{kind}/{kind}.py",
         f"tests/test_{package}.py": "package/test.py",
     }
-    templates = files("ssl_core") / "templates"
     for file, source in sources.items():
-        template = Template((templates / f"{source}.tmpl").read_text(encoding="utf-8"))
         path = out / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(template.substitute(values), encoding="utf-8")
+        path.write_text(Template(_template(source)).substitute(values), encoding="utf-8")
     return list(sources)
+
+
+def _template(source: str) -> str:
+    return (files("ssl_core") / "templates" / f"{source}.tmpl").read_text(encoding="utf-8")
+
+
+def _class_name(package: str) -> str:
+    return "".join(word.capitalize() for word in package.split("_"))
+
+
+def _is_distribution(name: str) -> bool:
+    try:
+        importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _command(kind: Kind, name: str) -> str:

@@ -51,12 +51,8 @@ def plugins_command(arguments: Sequence[str]) -> Mapping[str, Any] | None:
         return new_command(arguments[1:])
     if "check" in arguments[:1]:
         return check_command(arguments[1:])
-    if list(arguments) == ["reference"]:
-        from ssl_core.cli.reference import reference
-
-        text = reference()
-        print(text, end="")
-        return {"reference": text}
+    if "reference" in arguments[:1] and not {"--help", "-h"} & set(arguments):
+        return reference_command(arguments[1:])
     parser = Parser(prog="ssl-plugins")
     parser.add_argument("command", nargs="?")
     parser.add_argument("name", nargs="?")
@@ -84,6 +80,18 @@ def plugins_command(arguments: Sequence[str]) -> Mapping[str, Any] | None:
     if flags.name is None:
         raise UsageError(f"ssl-plugins {flags.command}: which one? See ssl-plugins list")
     return commands[flags.command](registry, flags.name)
+
+
+def reference_command(arguments: Sequence[str]) -> Mapping[str, Any]:
+    """Prints the reference. It loads no plugin, so safe mode is no other."""
+    unexpected = [item for item in arguments if item not in ("--json", "--safe")]
+    if unexpected:
+        raise UsageError(f"ssl-plugins reference: '{unexpected[0]}' is not expected. See ssl-plugins --help")
+    from ssl_core.cli.reference import reference
+
+    text = reference()
+    print(text, end="")
+    return {"reference": text}
 
 
 def list_plugins(registry: Registry) -> Mapping[str, Any]:

@@ -135,9 +135,15 @@ def test_doctor_of_a_disabled_plugin(capsys):
     assert capsys.readouterr().err == "error: plugin 'beit' (ssl-vision 0.1.0) is disabled: switched off by the user\n"
 
 
+def test_the_reference_as_json(capsys):
+    assert main(["reference", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["reference"].startswith("# ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
+        (["reference", "masker"], "ssl-plugins reference: 'masker' is not expected. See ssl-plugins --help"),
         (["lst"], "ssl-plugins: no command 'lst'. Did you mean 'list'? Allowed: list, info, doctor"),
         (["info"], "ssl-plugins info: which one? See ssl-plugins list"),
         (["info", "net_lage"], "no plugin and no part 'net_lage'. Did you mean 'net_large'? See ssl-plugins list"),

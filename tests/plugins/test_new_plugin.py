@@ -110,6 +110,10 @@ def test_the_code_keeps_the_house_rules(made, kind):
         (["masker", "class"], "'class' cannot be the name of a package"),
         (["masker", "beit"], "a plugin 'beit' is installed already; choose another name"),
         (["masker", "random"], "a module 'random' exists already; choose another name"),
+        (["masker", "ssl-vision"], "a distribution 'ssl-vision' is installed, which pip would replace; choose another"),
+        (["masker", "pillow"], "a distribution 'pillow' is installed, which pip would replace"),
+        (["masker", "mask"], "the class would be called Mask, which the new part's code means something else by; "),
+        (["backbone", "none"], "the class would be called None, which the new part's code"),
         (["masker", "block"], "a masker 'block' exists already; choose another name"),
         (["masker", "taken"], "taken exists already; remove it, or name another folder with --out"),
     ],
@@ -122,6 +126,11 @@ def test_what_cannot_be_made_is_one_line(arguments, line, tmp_path, monkeypatch,
     assert len(said) == 1
     assert said[0].startswith(f"error: ssl-plugins new: {line}")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_folder_with_a_space_is_quoted(tmp_path, capsys):
+    assert main(["new", "masker", "my-part", "--safe", "--out", str(tmp_path / "my part"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["commands"][0] == f"pip install -e '{tmp_path}/my part'"
 
 
 def test_it_says_what_to_do_next(tmp_path, monkeypatch, capsys):
