@@ -9,8 +9,9 @@ import timm
 import torch
 from beit_parts import beit_method, randomise
 
-from ssl_beit.backbone import SIZES, BeitVit
+from ssl_beit.backbone import BeitVit
 from ssl_beit.options import BeitVitOptions
+from ssl_beit.sizes import SIZES
 from ssl_core.api import BuildContext, UsageError
 
 

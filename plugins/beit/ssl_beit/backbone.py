@@ -13,21 +13,8 @@ from ssl_beit.initial_weights import draw_weights, rescale_branches
 from ssl_beit.options import BeitVitOptions
 from ssl_beit.relative_position import RelativePositionBias, padded_index, table_size
 from ssl_beit.resize import resize_positions
+from ssl_beit.sizes import SIZES, patch_size_of
 from ssl_core.api import Backbone, BackboneSpec, BuildContext, Features, Grid, UsageError, patch_grid
-
-SIZES = {
-    "vit_tiny": (192, 12, 3, 16),
-    "vit_small": (384, 12, 6, 16),
-    "vit_base": (768, 12, 12, 16),
-    "vit_large": (1024, 24, 16, 16),
-    "vit_huge": (1280, 32, 16, 14),
-}
-"""Name -> width, depth, heads, patch size."""
-
-
-def patch_size_of(options: BeitVitOptions) -> int:
-    """Returns the pixels that a patch is high and wide."""
-    return options.patch_size or SIZES[options.model][3]
 
 
 class PatchEmbed(nn.Module):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from ssl_beit.adaptation import SHARED_TABLE
-from ssl_beit.backbone import SIZES
+from ssl_beit.sizes import SIZES
 from ssl_core.api import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec, CheckpointError
 
 INCEPTION = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
