@@ -11,7 +11,7 @@ from ssl_core.testing import trial
 from ssl_core.testing.bench import built, stand_in_backbone, views_of
 from ssl_core.testing.check import check, require, skip
 from ssl_core.testing.global_state import GlobalGenerators
-from ssl_core.testing.state import changed, copy_state, saved_state, snapshot
+from ssl_core.testing.state import copy_state, saved_state
 from ssl_core.testing.subject import IMAGE_SIZE, NotBuilt, Subject
 
 ODD_SIZE = 56
@@ -150,55 +150,6 @@ def state_comes_back(subject: Subject) -> None:
 
 
 @check("tokenizer", "target")
-def nothing_of_it_is_trained(subject: Subject) -> None:
-    """In a method's step no gradient reaches it, and none of its parameters is the optimizer's or the backbone's."""
-    method, batch = trial.method_of(subject)
-    source = method.target  # pyright: ignore[reportAttributeAccessIssue]
-    before = snapshot(source)
-    method(batch, _PROGRESS).loss.backward()
-    backbone = {id(parameter) for parameter in method.backbone.parameters()}  # pyright: ignore
-    shared = [name for name, parameter in source.named_parameters() if id(parameter) in backbone]
-    require(
-        not shared,
-        f"it holds the backbone's own parameters ({shared[0] if shared else ''}, ...)",
-        "in bind() keep copy.deepcopy(backbone).requires_grad_(False), not the backbone itself",
-    )
-    trained = [name for name, parameter in source.named_parameters() if parameter.requires_grad]
-    require(
-        not trained,
-        f"its parameters would be trained by the optimizer: {', '.join(trained[:3])}",
-        "call .requires_grad_(False) on what bind() or targets() makes",
-    )
-    reached = [name for name, parameter in source.named_parameters() if parameter.grad is not None]
-    require(
-        not reached,
-        f"a gradient reaches {', '.join(reached[:3])}",
-        "compute targets without gradient, under torch.no_grad() or from .detach()ed values",
-    )
-    if isinstance(source, Tokenizer):
-        names = changed(before, snapshot(source))
-        require(
-            not names,
-            f"a training step changed its {', '.join(names[:3])}",
-            "leave the tokenizer as it is in encode(): no running statistics, no counting of codes",
-        )
-
-
-@check("tokenizer", "target")
-def gives_no_gradient(subject: Subject) -> None:
-    """What it returns carries no gradient to its own weights, also where it is called outside of no_grad."""
-    source: TargetSource = built(subject)
-    views, grid = views_of(source, 2)
-    targets = source.targets(views, grid)
-    require(
-        not targets.requires_grad,
-        "its targets carry a gradient, though its parameters are frozen and the images need none",
-        "decorate targets() or encode() with @torch.no_grad(), or keep no tensor that requires grad outside of "
-        "parameters()",
-    )
-
-
-@check("tokenizer", "target")
 def works_in_bf16(subject: Subject) -> None:
     """Under bf16 autocast targets have the same dtype and shape and are finite."""
     source: TargetSource = built(subject)
@@ -254,6 +205,3 @@ def _different(views: dict[str, Tensor]) -> list[Tensor]:
     view = views["tokens"] if "tokens" in views else views["image"]
     noise = torch.rand(view.shape, generator=torch.Generator().manual_seed(0))
     return [torch.zeros_like(view), torch.ones_like(view), noise, view]
-
-
-_PROGRESS = trial.FIRST
