@@ -80,7 +80,7 @@ RECIPES = (
     ),
     Recipe(
         "demonstration",
-        "The embedded textures in about a minute on two CPU cores",
+        "The embedded textures, 150 updates with patches of 8 pixels",
         {"train.steps": 150, "optim.warmup_steps": 10, "backbone.patch_size": 8, "transform.flip": 0.0},
         When(image_size=(1, 40), demonstration=True),
     ),

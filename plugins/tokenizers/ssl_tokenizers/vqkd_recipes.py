@@ -52,7 +52,7 @@ VQKD_RECIPES = (
     ),
     Recipe(
         "demonstration",
-        "The embedded textures in about a minute on two CPU cores",
+        "The embedded textures, 150 updates of a tokenizer of two blocks",
         {"train.steps": 150, "tokenizer.depth": 2, "transform.scale": (0.6, 1.0), "transform.flip": 0.0},
         When(demonstration=True),
     ),
