@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from ssl_core.config.run_config import Part, RunConfig
 from ssl_core.contracts.backbone import Backbone
@@ -86,7 +87,8 @@ def _raised_in(error: BaseException, part: Part) -> str | None:
 @torch.no_grad()
 def _broken_promises(method: Method, batch: Batch | None) -> Iterator[tuple[str, str]]:
     """Yields (slot, what is wrong) of parts that give other shapes or dtypes than their contracts say."""
-    if batch is None:
+    # One process alone must not call a part that talks to the others: it would wait for them.
+    if batch is None or (dist.is_initialized() and dist.get_world_size() > 1):
         return
     for name, spec in method.views.items():
         view = batch.views.get(name)

@@ -7,6 +7,7 @@ from toy_runs import train
 
 from ssl_core.errors import SslError
 from ssl_core.plugins.registry import Registry
+from ssl_core.runner import culprit
 from ssl_core.testing import stand_ins
 from ssl_core.testing.stand_in_plugin import with_stand_ins
 
@@ -95,6 +96,13 @@ def test_the_error_names_part_plugin_and_distribution(slot, name, words, registr
     assert words in message
     assert f"{slot} 'acme:{name}' of plugin 'acme' ({plugin.distribution}), {name} ({plugin.distribution}:" in message
     assert caught.value.hint == f"ssl-plugins check acme:{name} --plugin {plugin.distribution}"
+
+
+def test_one_process_of_several_calls_no_part_again(monkeypatch):
+    """A part may talk to the others, which do something else by then."""
+    monkeypatch.setattr(culprit.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(culprit.dist, "get_world_size", lambda: 2)
+    assert list(culprit._broken_promises("a method that is not called", "a batch")) == []  # pyright: ignore
 
 
 def test_a_bug_of_our_own_stays_one(registry, tmp_path, monkeypatch):
