@@ -139,3 +139,13 @@ def test_a_collapse_is_said_in_one_line(logits, said):
         assert said in line
         assert "\n" not in line
     assert collapse({name: value.item() for name, value in health.items()}, 64, Progress(1, 100, 10)) == {}
+
+
+def test_logits_are_not_rounded_to_bf16():
+    """They are divided by a temperature as small as 0.04."""
+    head = DinoHead(7, DinoOptions(head_hidden_dim=16, head_bottleneck_dim=8, out_dim=32))
+    vectors = nn.functional.normalize(torch.randn(5, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = head.last_layer(vectors)
+        assert head(torch.ones(5, 7)).dtype == torch.float32
+    torch.testing.assert_close(logits, head.last_layer(vectors), rtol=0, atol=0)

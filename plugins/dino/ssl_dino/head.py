@@ -28,11 +28,13 @@ class Prototypes(nn.Module):
         self.length = None if unit else nn.Parameter(torch.ones(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns (B, V) for x (B, width)."""
+        """Returns (B, V), in the weight's dtype, for x (B, width)."""
         rows = F.normalize(self.weight, dim=-1)  # (V, width)
         if self.length is not None:
             rows = rows * self.length.unsqueeze(-1)
-        return F.linear(x, rows)  # (B, V)
+        # Divided by a temperature of 0.04, the rounding of bf16 would be a tenth of a logit.
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x.to(rows.dtype), rows)  # (B, V)
 
 
 class DinoHead(nn.Module):
@@ -56,5 +58,5 @@ class DinoHead(nn.Module):
         self.last_layer = Prototypes(bottleneck, options.out_dim, options.norm_last_layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns logits (B, V) for features (B, D)."""
+        """Returns logits (B, V), float32 under autocast too, for features (B, D)."""
         return self.last_layer(F.normalize(self.mlp(x), dim=-1))  # (B, V)
