@@ -79,8 +79,8 @@ RECIPES_V2 = (
     ),
     Recipe(
         "demonstration",
-        "The embedded textures in a few minutes on two CPU cores, the tokenizer's training included",
-        {**DEMONSTRATION, "train.steps": 300, "optim.warmup_steps": 15},
+        "The embedded textures: two and a half minutes of one CPU core, 100 updates of the tokenizer included",
+        {**DEMONSTRATION, "tokenizer.train.steps": 100, "train.steps": 200, "optim.warmup_steps": 10},
         When(image_size=EMBEDDED, demonstration=True),
     ),
     Recipe(
