@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from ssl_core.contracts.backbone import Backbone, Features
     from ssl_core.contracts.batch import Batch, MaskBatch, ViewSpec
     from ssl_core.contracts.context import BuildContext
-    from ssl_core.contracts.data import BadImage, DataSource, DataSpec, ImageSet, Picture, Transform
+    from ssl_core.contracts.data import BadImage, DataSource, DataSpec, ImageSet, Picture, Transform, Views
     from ssl_core.contracts.evaluation import BackboneSpec, CheckpointFormat, Evaluator
     from ssl_core.contracts.head import Head
     from ssl_core.contracts.hooks import RunAccess, RunView, TrainingHook
@@ -60,9 +60,10 @@ if TYPE_CHECKING:
     from ssl_core.contracts.method import Method, ParamGroup, Progress, StepOutput
     from ssl_core.contracts.target import Stage, TargetSource, Tokenizer
     from ssl_core.data.clean import clean_loader, default_batch_size, default_workers
+    from ssl_core.data.colours import change_colours, colour_matrix
     from ssl_core.data.cropping import center_view, crop_and_resize, random_crop_box, to_tensor
     from ssl_core.data.facts import median_size
-    from ssl_core.data.fast_cut import ColourChange, cut, decode_for
+    from ssl_core.data.fast_cut import crop_bytes, decode_for, resize_bytes
     from ssl_core.data.killed_workers import surviving_batches
     from ssl_core.data.labelled import LabelledSplits, labelled_indices, labelled_splits
     from ssl_core.data.loader import training_loader
@@ -80,7 +81,7 @@ if TYPE_CHECKING:
     from ssl_core.loading import build_untrained, find_export, load, read_export, write_export
     from ssl_core.masked_modeling import MaskedModeling
     from ssl_core.patches import patch_grid
-    from ssl_core.pixels import Normalize, to_unit
+    from ssl_core.pixels import Normalize, to_unit, unit_views
     from ssl_core.plain_text import markdown, printable
     from ssl_core.plain_vit import (
         PLAIN_VIT_KEYS,
@@ -110,7 +111,6 @@ _LAZY = {
     "CachedImages": "ssl_core.data.memory",
     "CheckpointFormat": "ssl_core.contracts.evaluation",
     "Classifier": "ssl_core.classification.classifier",
-    "ColourChange": "ssl_core.data.fast_cut",
     "DataOptions": "ssl_core.config.sections",
     "DataSource": "ssl_core.contracts.data",
     "DataSpec": "ssl_core.contracts.data",
@@ -150,20 +150,23 @@ _LAZY = {
     "TrainingHook": "ssl_core.contracts.hooks",
     "Transform": "ssl_core.contracts.data",
     "ViewSpec": "ssl_core.contracts.batch",
+    "Views": "ssl_core.contracts.data",
     "at_least": "ssl_core.cli.arguments",
     "build_untrained": "ssl_core.loading",
     "center_view": "ssl_core.data.cropping",
+    "change_colours": "ssl_core.data.colours",
     "choose_device": "ssl_core.runner.device",
     "code_counts": "ssl_core.codebook",
     "code_health": "ssl_core.codebook",
     "code_histogram": "ssl_core.codebook",
     "collapsed_codebook": "ssl_core.codebook",
+    "colour_matrix": "ssl_core.data.colours",
     "clean_loader": "ssl_core.data.clean",
     "compile_blocks": "ssl_core.runner.compiling",
     "compile_method": "ssl_core.runner.compiling",
     "crop_and_resize": "ssl_core.data.cropping",
+    "crop_bytes": "ssl_core.data.fast_cut",
     "crop_fraction_of": "ssl_core.classification.accuracy",
-    "cut": "ssl_core.data.fast_cut",
     "dead_codes": "ssl_core.codebook",
     "default_batch_size": "ssl_core.data.clean",
     "default_workers": "ssl_core.data.clean",
@@ -199,6 +202,7 @@ _LAZY = {
     "read_clean": "ssl_core.data.reading",
     "read_export": "ssl_core.loading",
     "read_picture": "ssl_core.data.reading",
+    "resize_bytes": "ssl_core.data.fast_cut",
     "resume": "ssl_core.training",
     "run_command": "ssl_core.cli.console",
     "run_subcommands": "ssl_core.cli.subcommands",
@@ -212,6 +216,7 @@ _LAZY = {
     "to_unit": "ssl_core.pixels",
     "train": "ssl_core.training",
     "training_loader": "ssl_core.data.loader",
+    "unit_views": "ssl_core.pixels",
     "used_share": "ssl_core.codebook",
     "validate_options": "ssl_core.config.validate",
     "with_subset": "ssl_core.data.subset",

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ssl_benchmarks.bench_help import add_common_flags, bench_parser, run_bench
-from ssl_benchmarks.bench_parts import DALLE_SIZE, PROGRESS, beit_method, training_step, unit_views
+from ssl_benchmarks.bench_parts import DALLE_SIZE, PROGRESS, beit_method, training_step
 from ssl_benchmarks.loader_case import (
     FilesInMemory,
     decoded,
@@ -23,7 +23,7 @@ from ssl_benchmarks.loader_case import (
     two_view,
 )
 from ssl_benchmarks.timing import compare_times, row
-from ssl_core.api import Batch, Device, Parser, SampleOrder, at_least, training_loader
+from ssl_core.api import Batch, Device, Parser, SampleOrder, at_least, training_loader, unit_views
 
 REFERENCE_GOAL = 1 / 3.5
 """At most this share of the time of the reference's pipeline: 3.5 times as many images a second."""

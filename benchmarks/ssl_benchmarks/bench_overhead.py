@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,9 @@ from ssl_core.api import (
     TrainingHook,
     at_least,
     open_source,
-    to_unit,
     train,
     training_loader,
+    unit_views,
 )
 
 GOAL, GOAL_ON_GPU = 1.03, 1.02
@@ -247,8 +247,7 @@ def _bare_loop(method: Method, batches: Iterator[Batch], device: Device) -> Iter
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
     progress = Progress(0, _STEPS_OF_THE_RUN, 1)
     for batch in batches:
-        batch = batch.to(device.device)
-        batch = replace(batch, views={name: to_unit(view) for name, view in batch.views.items()})
+        batch = unit_views(batch.to(device.device))
         with device.autocast():
             loss = method(batch, progress).loss
         loss.backward()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,7 +19,6 @@ from ssl_core.api import (
     Registry,
     compile_blocks,
     compile_method,
-    to_unit,
     validate_options,
 )
 
@@ -88,11 +86,6 @@ def noise_batch(method: MaskedModeling, batch_size: int, device: torch.device) -
     numbers = torch.arange(batch_size)
     mask = MaskBatch(hidden=hidden[:, None], ids=ids[:, None])
     return Batch(views=views, index=numbers, source=numbers, label=numbers, mask=mask).to(device)
-
-
-def unit_views(batch: Batch) -> Batch:
-    """Returns the batch as a method takes it, with views in [0, 1]."""
-    return replace(batch, views={name: to_unit(view) for name, view in batch.views.items()})
 
 
 def training_step(module: nn.Module, loss: Callable[[], torch.Tensor], device: Device) -> Callable[[], None]:

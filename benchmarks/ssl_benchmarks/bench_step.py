@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from ssl_benchmarks.bench_help import add_common_flags, bench_parser, run_bench
-from ssl_benchmarks.bench_parts import PROGRESS, beit_method, noise_batch, training_step, unit_views
+from ssl_benchmarks.bench_parts import PROGRESS, beit_method, noise_batch, training_step
 from ssl_benchmarks.step_case import BLOCKS, FULL_STEP, GIVEN_STEP, StepCase
 from ssl_benchmarks.step_counts import graphs_after, waits
 from ssl_benchmarks.timing import not_measured, row
-from ssl_core.api import Device, Parser, at_least, compile_blocks, compile_method
+from ssl_core.api import Device, Parser, at_least, compile_blocks, compile_method, unit_views
 
 GOALS: Mapping[str, Mapping[str, float]] = {
     "cuda": {GIVEN_STEP: 1.05, FULL_STEP: 1.70, BLOCKS: 1.05, "ceiling": 2.0},

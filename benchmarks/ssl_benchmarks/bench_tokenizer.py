@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ssl_benchmarks.bench_help import add_common_flags, bench_parser, run_bench
-from ssl_benchmarks.bench_parts import DALLE_SIZE, PROGRESS, beit_method, noise_batch, training_step, unit_views
+from ssl_benchmarks.bench_parts import DALLE_SIZE, PROGRESS, beit_method, noise_batch, training_step
 from ssl_benchmarks.timing import compare_times, not_measured, row, time_ratio
-from ssl_core.api import Device, Parser, at_least
+from ssl_core.api import Device, Parser, at_least, unit_views
 
 GOAL = 0.4
 """At most this share of the plain float32 encoder's time, on a CPU that multiplies bf16."""

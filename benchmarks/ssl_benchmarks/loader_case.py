@@ -22,6 +22,7 @@ from ssl_core.api import (
     Picture,
     Registry,
     Transform,
+    Views,
     ViewSpec,
     open_source,
     random_crop_box,
@@ -31,7 +32,7 @@ VIEWS = {"image": ViewSpec(224), "tokens": ViewSpec(112, interpolation="lanczos"
 """BEiT's two views."""
 
 _WIDTH, _HEIGHT = 500, 375
-_QUALITY = 92
+_QUALITY = 88
 
 
 class FilesInMemory(ImageSet):
@@ -98,10 +99,10 @@ def two_view(recipe: str, **options: float) -> Transform:
     return component.load()(component.options(recipe=recipe, **options), BuildContext())
 
 
-def our_views(transform: Transform, file: bytes, seed: int, views: dict[str, ViewSpec] = VIEWS) -> dict[str, Tensor]:
+def our_views(transform: Transform, file: bytes, seed: int) -> dict[str, Tensor] | Views:
     """Cuts the views of one file as the loader does."""
     image = EncodedPicture(file) if transform.takes_pictures else Image.open(io.BytesIO(file)).convert("RGB")
-    return transform(image, views, lambda name: random.Random(f"{seed} {name}"))
+    return transform(image, VIEWS, lambda name: random.Random(f"{seed} {name}"))
 
 
 def reference_views(file: bytes, seed: int) -> tuple[Tensor, Tensor]:

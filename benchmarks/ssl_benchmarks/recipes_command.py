@@ -19,7 +19,7 @@ from torch import Tensor
 from ssl_benchmarks.bench_help import bench_parser, parse_flags
 from ssl_benchmarks.bench_parts import DALLE_SIZE
 from ssl_benchmarks.loader_case import VIEWS, files_of, made_files, our_views, two_view
-from ssl_core.api import BuildContext, Parser, Registry, at_least, progress, validate_options
+from ssl_core.api import BuildContext, Parser, Registry, Views, at_least, change_colours, progress, validate_options
 
 _CELL = 8
 """Pixels of the view `tokens` that a code stands for."""
@@ -85,7 +85,7 @@ def _views(files: Sequence[bytes], recipe: str, jitter: float, moved: bool) -> T
     """Returns the view `tokens` of every file, (B, 3, 112, 112) uint8."""
     transform = two_view(recipe, jitter=jitter)
     if not moved:
-        return torch.cat([our_views(transform, file, number)["tokens"] for number, file in enumerate(files)])
+        return torch.cat([_tokens(our_views(transform, file, number)) for number, file in enumerate(files)])
     return torch.cat([_moved(transform, file, number) for number, file in enumerate(files)])
 
 
@@ -93,7 +93,15 @@ def _moved(transform: Any, file: bytes, seed: int) -> Tensor:
     """Cuts the same crops of the image after it was moved one pixel to the left."""
     image = Image.open(io.BytesIO(file)).convert("RGB")
     image = image.transform(image.size, Image.Transform.AFFINE, (1, 0, 1, 0, 1, 0), Image.Resampling.NEAREST)
-    return transform(image, VIEWS, lambda name: random.Random(f"{seed} {name}"))["tokens"]
+    return _tokens(transform(image, VIEWS, lambda name: random.Random(f"{seed} {name}")))
+
+
+def _tokens(views: dict[str, Tensor] | Views) -> Tensor:
+    """Returns the view `tokens` with its colours changed, (1, 3, 112, 112) uint8."""
+    if not isinstance(views, Views):
+        return views["tokens"]
+    tokens = views.pixels["tokens"].contiguous()
+    return change_colours(tokens, views.colours["tokens"]).byte() if views.colours else tokens
 
 
 def _tokenizers(exact: Tensor, checkpoint: str | None) -> dict[str, Callable[[Tensor], Tensor]]:

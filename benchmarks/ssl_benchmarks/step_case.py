@@ -20,10 +20,9 @@ from ssl_benchmarks.bench_parts import (
     compiled,
     noise_batch,
     training_step,
-    unit_views,
 )
 from ssl_benchmarks.timing import compare_times
-from ssl_core.api import Batch, Device, MaskedModeling
+from ssl_core.api import Batch, Device, MaskedModeling, unit_views
 
 FULL_STEP = "step with the 8,192-code dVAE"
 GIVEN_STEP = "step on given codes"

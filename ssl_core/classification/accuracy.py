@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +14,7 @@ from ssl_core.contracts.method import Method, Progress
 from ssl_core.data.clean import clean_loader, default_batch_size, default_workers
 from ssl_core.data.labelled import LabelledSplits, labelled_indices, labelled_splits
 from ssl_core.errors import UsageError
-from ssl_core.pixels import to_unit
+from ssl_core.pixels import unit_views
 from ssl_core.reduce import mean_over_processes
 
 _EVALUATIONS = 10
@@ -139,8 +138,7 @@ class AccuracyHook(TrainingHook):
         )
         with torch.no_grad(), run.averaged():
             for batch in loader:
-                batch = batch.to(device)
-                batch = replace(batch, views={name: to_unit(view) for name, view in batch.views.items()})
+                batch = unit_views(batch.to(device))
                 with run.device.autocast():
                     output = run.model(batch, progress)
                 logs = output.logs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import torch
@@ -54,8 +54,8 @@ class Batch:
 
     Attributes:
         views: name -> (count * B, C, H, W), crop-major (the first B rows are every image's first
-            crop). uint8 in 0..255 as the loader makes them; the runner turns them into float32 in
-            [0, 1] on the device, before the step.
+            crop). uint8 in 0..255 as the loader makes them, perhaps `channels_last` in memory; the runner turns
+            them into float32 in [0, 1] on the device, before the step.
         mask: None for methods without a masker.
         targets: (B, N) int64, the ids that the target source would give, where the run keeps them on disk
             (`data.cache_targets`); the view `tokens` is then not in `views`. None = compute them.
@@ -63,6 +63,8 @@ class Batch:
         index: (B,) int64, each sample's place in the data set.
         source: (B,) int64, the sample that was really read: another one where the image was broken.
         label: (B,) int64, -1 where there is none. Only supervised methods may read it.
+        colours: name -> (count * B, 3, 4) float32, changes of colour that a view still needs, see `Views`. The runner
+            makes them on the device; a step finds none.
     """
 
     views: dict[str, Tensor]
@@ -72,6 +74,7 @@ class Batch:
     mask: MaskBatch | None = None
     targets: Tensor | None = None
     keep_targets: bool = False
+    colours: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.index)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import Image
@@ -119,6 +119,22 @@ class DataSource(ABC):
         return type(self).__name__
 
 
+@dataclass(frozen=True)
+class Views:
+    """The views of one image, and what the engine is to do to them on the device.
+
+    Attributes:
+        pixels: name -> (count, 3, size, size) uint8.
+        colours: name -> (count, 3, 4) float32, a change of colour for each crop: red, green and blue of the result as
+            shares of red, green and blue, and what is added to them, in grey levels. The result is cut off at 0 and
+            255, and fractions are dropped. Views that are not named stay as they are. `colour_matrix` makes one of
+            brightness, contrast and saturation.
+    """
+
+    pixels: dict[str, Tensor]
+    colours: dict[str, Tensor] = field(default_factory=dict)
+
+
 class Transform(ABC):
     """Cuts the views of one image, on the CPU, in the data worker. Built as `Transform(options, context)`.
 
@@ -135,7 +151,7 @@ class Transform(ABC):
     @abstractmethod
     def __call__(
         self, image: Image.Image | Picture, views: Mapping[str, ViewSpec], rng: Callable[[str], random.Random]
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Tensor] | Views:
         """Cuts one image.
 
         Args:
@@ -144,7 +160,8 @@ class Transform(ABC):
             rng: name of a view -> its generator.
 
         Returns:
-            name -> (count, 3, size, size) uint8.
+            name -> (count, 3, size, size) uint8; or `Views`, where changes of colour are left to the device, which
+            takes them off the workers' hands. Memory in the order of `channels_last` is kept as it is.
 
         Raises:
             BadImage: a picture cannot be decoded; another image takes its place.

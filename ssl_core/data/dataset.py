@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from ssl_core.contracts.batch import Batch, ViewSpec
-from ssl_core.contracts.data import BadImage, ImageSet, Transform
+from ssl_core.contracts.data import BadImage, ImageSet, Transform, Views
 from ssl_core.contracts.masker import Grid, Mask, Masker
 from ssl_core.data.collate import collate
+from ssl_core.data.cutting import cut_views
 from ssl_core.data.order import SampleKey
-from ssl_core.data.reading import read_clean, read_picture
 from ssl_core.data.seeding import batch_rng, sample_rng
 from ssl_core.data.target_rows import TargetRows
 from ssl_core.errors import DataError, ResourceError, SslError
@@ -36,6 +36,7 @@ class Sample:
         source: the image that was really read.
         label: -1 where there is none.
         mask: None without a masker.
+        colours: changes of colour that are left to the device, see `Views`.
     """
 
     views: dict[str, Tensor]
@@ -43,6 +44,7 @@ class Sample:
     source: int
     label: int
     mask: Mask | None = None
+    colours: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class TrainingImages(Dataset):
         if self.masker is not None:
             rng = sample_rng(self.seed, epoch, index, "mask")
             mask = self.masker.sample(self.grid, rng, batch_rng(self.seed, step))
-        return Sample(views, index, source, self.images.label(source), mask)
+        return Sample(views.pixels, index, source, self.images.label(source), mask, views.colours)
 
     def __getitems__(self, keys: Sequence[SampleKey]) -> Batch | Failure:
         """Returns the whole micro-batch; the DataLoader prefers this to single samples."""
@@ -127,7 +129,7 @@ class TrainingImages(Dataset):
         ids = self.targets.read([(self._view_number(key.epoch), key.index) for key in keys])
         return None if ids is None else torch.from_numpy(ids)
 
-    def _views(self, epoch: int, index: int, specs: Mapping[str, ViewSpec]) -> tuple[dict[str, Tensor], int]:
+    def _views(self, epoch: int, index: int, specs: Mapping[str, ViewSpec]) -> tuple[Views, int]:
         """Returns the views of an image and its index, or a replacement's where it is broken."""
         try:
             return self._cut(index, epoch, index, specs), index
@@ -145,8 +147,12 @@ class TrainingImages(Dataset):
             f"and neither can {_REPLACEMENTS} other images that were tried in its place"
         )
 
-    def _cut(self, source: int, epoch: int, index: int, specs: Mapping[str, ViewSpec]) -> dict[str, Tensor]:
+    def _cut(self, source: int, epoch: int, index: int, specs: Mapping[str, ViewSpec]) -> Views:
         """Returns the views of the image `source`, drawn from the generators of the image `index`."""
-        read = read_picture if self.transform.takes_pictures else read_clean
-        image = read(self.images, source)
-        return self.transform(image, specs, lambda view: sample_rng(self.seed, epoch, index, f"view:{view}"))
+        return cut_views(
+            self.images,
+            source,
+            self.transform,
+            specs,
+            lambda view: sample_rng(self.seed, epoch, index, f"view:{view}"),
+        )

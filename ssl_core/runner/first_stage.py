@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ from torch import Tensor
 
 from ssl_core.config.run_config import RunConfig
 from ssl_core.contracts.batch import ViewSpec
-from ssl_core.contracts.data import BadImage, ImageSet, Transform
+from ssl_core.contracts.data import BadImage, ImageSet, Transform, Views
 from ssl_core.contracts.target import TargetSource
+from ssl_core.data.colours import same_colours
+from ssl_core.data.cutting import cut_views
 from ssl_core.data.order import SampleOrder
-from ssl_core.data.reading import read_clean
 from ssl_core.data.seeding import sample_rng
 from ssl_core.loading import read_export, write_export
+from ssl_core.pixels import to_unit
 from ssl_core.runner.reporter import Reporter
 from ssl_core.runner.state import load_model_state
 
@@ -63,19 +67,19 @@ class FirstStage:
         batch = []
         for position in range(count):
             index = order.batch(position)[0].index
+            draw = partial(self._generator, index)
             try:
-                image = read_clean(self._images, index)
+                batch.append(cut_views(self._images, index, self._transform, views, draw))
             except BadImage:
                 continue  # the training loop counts and lists it
-            view = self._transform(
-                image, views, lambda name, index=index: sample_rng(self.seed, 0, index, f"stage {name}")
-            )
-            batch.append(view["image"][0])
             if len(batch) == batch_size:
-                yield torch.stack(batch).float().div_(255)  # (B, 3, size, size)
+                yield _unit_images(batch)
                 batch = []
         if batch:
-            yield torch.stack(batch).float().div_(255)  # (B, 3, size, size)
+            yield _unit_images(batch)
+
+    def _generator(self, index: int, view: str) -> random.Random:
+        return sample_rng(self.seed, 0, index, f"stage {view}")
 
     def train(self, method: str, settings: Mapping[str, Any]) -> Path:
         """Trains a method of its own on the same data and returns its run folder."""
@@ -94,6 +98,12 @@ class FirstStage:
         chosen = dict(self.config.tokenizer_train)
         length = {key: chosen.pop(key) for key in ("epochs", "steps") if key in chosen}
         return {**{f"train.{key}": value for key, value in length.items()}, **chosen}
+
+
+def _unit_images(cuts: Sequence[Views]) -> Tensor:
+    """Returns the view `image` of B images, its colours changed, (B, 3, size, size) float in [0, 1]."""
+    colours = [cut.colours.get("image", same_colours(1)) for cut in cuts]
+    return to_unit(torch.cat([cut.pixels["image"] for cut in cuts]), torch.cat(colours))
 
 
 def prepare_target(

@@ -12,7 +12,19 @@ from PIL import Image
 
 from ssl_beit.options import TwoViewOptions
 from ssl_beit.two_view import TwoView
-from ssl_core.api import ArrayPicture, BuildContext, EncodedPicture, ViewSpec
+from ssl_core.api import (
+    ArrayPicture,
+    Batch,
+    BuildContext,
+    EncodedPicture,
+    ImageSet,
+    SampleOrder,
+    Views,
+    ViewSpec,
+    change_colours,
+    training_loader,
+    unit_views,
+)
 
 VIEWS = {"image": ViewSpec(64), "tokens": ViewSpec(32, interpolation="lanczos", crop_of="image")}
 
@@ -36,8 +48,18 @@ def _both(seed: int, image, views=VIEWS, **options) -> list[dict[str, torch.Tens
     for recipe, given in (("exact", image), ("fast", ArrayPicture(np.array(image)))):
         transform = TwoView(TwoViewOptions(recipe=recipe, **options), BuildContext())
         assert transform.takes_pictures == (recipe == "fast")
-        results.append(transform(given, views, lambda name: random.Random(f"{seed} {name}")))
+        results.append(_shown(transform(given, views, lambda name: random.Random(f"{seed} {name}"))))
     return results
+
+
+def _shown(found: dict[str, torch.Tensor] | Views) -> dict[str, torch.Tensor]:
+    """Returns the views in grey levels, with the changes of colour that were left to the device."""
+    if not isinstance(found, Views):
+        return found
+    assert all(view.dtype == torch.uint8 for view in found.pixels.values())
+    assert all(view.is_contiguous(memory_format=torch.channels_last) for view in found.pixels.values())
+    changed = {name: change_colours(found.pixels[name], colours) for name, colours in found.colours.items()}
+    return {**found.pixels, **changed}
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -45,8 +67,6 @@ def test_same_crop_flip_and_jitter(seed):
     exact, fast = _both(seed, smooth(120, 90))
     for name in VIEWS:
         assert fast[name].shape == exact[name].shape
-        assert fast[name].dtype == torch.uint8
-        assert fast[name].is_contiguous()
         assert (exact[name].float() - fast[name].float()).abs().mean() < 1.5
     assert (_both(seed + 100, smooth(120, 90))[0]["image"].float() - fast["image"].float()).abs().mean() > 8
 
@@ -69,7 +89,7 @@ def test_several_crops():
 def test_a_photograph_of_many_pixels_looks_the_same():
     image = smooth(1600, 1200)
     transform = TwoView(TwoViewOptions(recipe="fast", jitter=0, scale=(0.5, 1)), BuildContext())
-    fast = transform(jpeg(image), VIEWS, lambda name: random.Random(f"3 {name}"))
+    fast = _shown(transform(jpeg(image), VIEWS, lambda name: random.Random(f"3 {name}")))
     exact = _both(3, image, jitter=0, scale=(0.5, 1))[0]
     for name in VIEWS:
         assert (exact[name].float() - fast[name].float()).abs().mean() < 1.5
@@ -78,3 +98,59 @@ def test_a_photograph_of_many_pixels_looks_the_same():
 def test_the_exact_recipe_says_what_is_faster():
     assert TwoView(TwoViewOptions(recipe="exact"), BuildContext()).faster == "transform.recipe=fast"
     assert TwoView(TwoViewOptions(recipe="fast"), BuildContext()).faster is None
+
+
+class Jpegs(ImageSet):
+    """Six photographs."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def read(self, index: int) -> Image.Image:
+        return smooth(60 + index, 50)
+
+    def picture(self, index: int) -> EncodedPicture:
+        return jpeg(self.read(index))
+
+    def size(self, index: int) -> tuple[int, int]:
+        return 60 + index, 50
+
+
+def _loaded(jitter: float = 0.4, **changes) -> list[Batch]:
+    arguments = {"micro_batch_size": 6, "first_step": 0, "total_steps": 2, "seed": 3, "masker": None, "grid": None}
+    transform = TwoView(TwoViewOptions(recipe="fast", jitter=jitter), BuildContext())
+    loader = training_loader(Jpegs(), transform, VIEWS, order=SampleOrder(6, 6, 3), **{**arguments, **changes})
+    return [unit_views(batch) for batch in loader]
+
+
+def _joined(batches: list[Batch]) -> dict[str, torch.Tensor]:
+    return {name: torch.cat([batch.views[name] for batch in batches]) for name in VIEWS}
+
+
+def test_jitter_depends_neither_on_the_micro_batch_nor_on_workers_ranks_and_resume():
+    whole = _joined(_loaded())
+    plain = _joined(_loaded(jitter=0))
+    assert all((whole[name] != plain[name]).float().mean() > 0.9 for name in VIEWS)
+    ranks = [_loaded(rank=rank, world_size=2, micro_batch_size=3) for rank in range(2)]
+    in_turn = [batch for step in zip(*ranks, strict=True) for batch in step]
+    for found in (_loaded(micro_batch_size=2), _loaded(micro_batch_size=1), _loaded(workers=2), in_turn):
+        assert all(torch.equal(_joined(found)[name], whole[name]) for name in VIEWS)
+    resumed = _joined(_loaded(first_step=1))
+    assert all(torch.equal(resumed[name], whole[name][6:]) for name in VIEWS)
+
+
+def test_fixed_views_keep_their_jitter():
+    first, again = _loaded(fixed_views=1, total_steps=2)
+    places = [first.index.tolist().index(number) for number in again.index.tolist()]
+    assert all(torch.equal(again.views[name], first.views[name][places]) for name in VIEWS)
+
+
+def test_the_image_has_the_same_jitter_where_the_tokens_are_known():
+    transform = TwoView(TwoViewOptions(recipe="fast"), BuildContext())
+    both, alone = (
+        transform(Jpegs().picture(0), views, lambda name: random.Random(f"5 {name}"))
+        for views in (VIEWS, {"image": VIEWS["image"]})
+    )
+    assert torch.equal(both.colours["image"], both.colours["tokens"])
+    assert torch.equal(alone.colours["image"], both.colours["image"])
+    assert torch.equal(alone.pixels["image"], both.pixels["image"])

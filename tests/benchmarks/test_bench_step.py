@@ -11,11 +11,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_benchmarks import bench_all, bench_attention, bench_step, bench_tokenizer, step_case, timing
 from ssl_benchmarks.bench_cli import SUBCOMMANDS, main
-from ssl_benchmarks.bench_parts import DALLE_SIZE, beit_method, noise_batch, unit_views
+from ssl_benchmarks.bench_parts import DALLE_SIZE, beit_method, noise_batch
 from ssl_benchmarks.step_case import FULL_STEP, GIVEN_STEP, StepCase
 from ssl_benchmarks.step_counts import graphs_after, waits
 from ssl_benchmarks.timing import Comparison, compare_times, not_measured, show_rows
-from ssl_core.api import Device
+from ssl_core.api import Device, unit_views
 
 CPU = Device(torch.device("cpu"), "fp32")
 COLUMNS = {"name", "baseline", "ratio", "spread", "goal", "met"}

@@ -12,14 +12,16 @@ from torch import Tensor
 from ssl_beit.options import TwoViewOptions
 from ssl_core.api import (
     BuildContext,
-    ColourChange,
     Picture,
     Transform,
+    Views,
     ViewSpec,
+    colour_matrix,
     crop_and_resize,
-    cut,
+    crop_bytes,
     decode_for,
     random_crop_box,
+    resize_bytes,
     to_tensor,
 )
 
@@ -39,8 +41,8 @@ class TwoView(Transform):
     that the tokenizer sees what the backbone sees, jitter included. The whole image is jittered
     before it is cropped, as the reference does: contrast depends on it.
 
-    The recipe `fast` draws the same numbers, cuts the same crops and jitters them afterwards by the same factors,
-    contrast about the mean of the whole image; it works on bytes, see `ssl_core/data/fast_cut.py`.
+    The recipe `fast` draws the same numbers and cuts the same crops, on bytes (`ssl_core/data/fast_cut.py`). Jitter is
+    left to the device, by the same factors, contrast about the mean of the whole image (`ssl_core/data/colours.py`).
     """
 
     def __init__(self, options: TwoViewOptions, context: BuildContext):
@@ -50,7 +52,7 @@ class TwoView(Transform):
 
     def __call__(
         self, image: Image.Image | Picture, views: Mapping[str, ViewSpec], rng: Callable[[str], random.Random]
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Tensor] | Views:
         generators = {name: rng(name) for name, spec in views.items() if spec.crop_of is None}
         first = next(iter(generators.values()))
         jitter, flip = self._jitter(first), first.random() < self.options.flip
@@ -89,8 +91,8 @@ def _cut_fast(
     boxes: Mapping[str, list[Box]],
     jitter: list[tuple[str, float]],
     flip: bool,
-) -> dict[str, Tensor]:
-    """Cuts every view out of the picture, then flips and jitters the views.
+) -> Views:
+    """Cuts every view out of the picture and flips the views.
 
     Args:
         boxes: name of a view -> its crops, in the flipped image.
@@ -101,18 +103,17 @@ def _cut_fast(
         boxes = {name: [_mirrored(box, width) for box in own] for name, own in boxes.items()}
     every = [box for own in boxes.values() for box in own]
     pixels, scaled = decode_for(picture, every, max(spec.size for spec in views.values()))
-    places = dict(zip(every, scaled, strict=True))
-    change = ColourChange(jitter, pixels) if jitter else None
-    result = {}
+    # First of all, while the image is in the processor's cache.
+    colours = colour_matrix(jitter, pixels) if jitter else None
+    crops = {box: crop_bytes(pixels, place) for box, place in zip(every, scaled, strict=True)}
+    cuts = {}
     for name, spec in views.items():
-        cuts = [
-            cut(pixels, places[box], spec.size, spec.interpolation, flip)
-            for box in boxes[spec.crop_of or name][: spec.count]
-        ]
-        if change is not None:
-            cuts = [change(view) for view in cuts]
-        result[name] = torch.stack(cuts).contiguous()  # (count, 3, size, size)
-    return result
+        shown = [crops[box] for box in boxes[spec.crop_of or name][: spec.count]]
+        resized = [resize_bytes(crop, spec.size, spec.interpolation, flip) for crop in shown]
+        cuts[name] = torch.cat(resized) if len(resized) > 1 else resized[0]  # (count, 3, size, size)
+    if colours is None:
+        return Views(cuts)
+    return Views(cuts, {name: colours.expand(spec.count, 3, 4) for name, spec in views.items()})
 
 
 def _mirrored(box: Box, width: int) -> Box:

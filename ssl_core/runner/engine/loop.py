@@ -15,7 +15,7 @@ from torch import nn
 from ssl_core.contracts.batch import Batch
 from ssl_core.data.seeding import torch_seed
 from ssl_core.errors import DataError, is_out_of_memory
-from ssl_core.pixels import to_unit
+from ssl_core.pixels import unit_views
 from ssl_core.runner.device import Device
 from ssl_core.runner.engine.rehearsal import rehearse
 from ssl_core.runner.micro_batch import BatchTooLarge
@@ -59,8 +59,7 @@ class LoopPlan:
 
 def on_device(batch: Batch, device: Device) -> Batch:
     """Returns a batch of the loader as a method takes it: on the device, in [0, 1]."""
-    batch = batch.to(device.device)
-    return replace(batch, views={name: to_unit(view) for name, view in batch.views.items()})
+    return unit_views(batch.to(device.device))
 
 
 class StepModule(nn.Module):
