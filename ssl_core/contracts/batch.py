@@ -47,6 +47,20 @@ class MaskBatch:
     valid: Tensor | None = None
     visible_ids: Tensor | None = None
 
+    def take(self, values: Tensor) -> Tensor:
+        """Returns what belongs to the hidden patches, mask after mask, with static shapes and no wait for the device.
+
+        Args:
+            values: (B, N), or (B, N, D).
+
+        Returns:
+            (B, M * K), or (B, M * K, D); places of padding hold patch 0.
+        """
+        ids = self.ids.flatten(1)  # (B, M * K)
+        if values.ndim == 3:
+            ids = ids.unsqueeze(-1).expand(-1, -1, values.shape[2])  # (B, M * K, D)
+        return values.gather(1, ids)
+
 
 @dataclass(frozen=True)
 class Batch:

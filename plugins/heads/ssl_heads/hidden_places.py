@@ -1,4 +1,4 @@
-"""Picks what belongs to the hidden patches, with static shapes and no wait for the device."""
+"""Picks what belongs to the hidden patches, a row for each place."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def hidden_features(features: Features, mask: MaskBatch, head: str) -> Tensor:
             f"head '{head}' reads the hidden patches, which the backbone has left out; "
             "set method.corrupt=replace, or choose a head with a decoder"
         )
-    return _take(features.patches, mask)
+    return mask.take(features.patches).flatten(0, 1)
 
 
 def hidden_targets(targets: Tensor, mask: MaskBatch) -> Tensor:
     """Returns the targets of the hidden patches: (B * M * K) of ids (B, N), (B * M * K, Dt) of vectors (B, N, Dt)."""
-    return _take(targets, mask)
+    return mask.take(targets).flatten(0, 1)
 
 
 def masked_mean(values: Tensor, mask: MaskBatch) -> Tensor:
@@ -40,10 +40,3 @@ def masked_mean(values: Tensor, mask: MaskBatch) -> Tensor:
         return values.mean()
     valid = mask.valid.flatten().to(values.dtype)
     return (values * valid).sum() / valid.sum().clamp(min=1)
-
-
-def _take(values: Tensor, mask: MaskBatch) -> Tensor:
-    ids = mask.ids.flatten(1)  # (B, M * K)
-    if values.ndim == 3:
-        ids = ids.unsqueeze(-1).expand(-1, -1, values.shape[2])  # (B, M * K, D)
-    return values.gather(1, ids).flatten(0, 1)

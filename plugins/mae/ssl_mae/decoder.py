@@ -64,7 +64,7 @@ class Decoder(Head):
             UsageError: the backbone has left no patch out.
         """
         predicted = self.predict(features, mask).float()  # (B, M * K, Dt)
-        wanted = _take(targets, mask).float()  # (B, M * K, Dt)
+        wanted = mask.take(targets).float()  # (B, M * K, Dt)
         return {"loss": (predicted - wanted).square().mean()}
 
     def predict(self, features: Features, mask: MaskBatch) -> Tensor:
@@ -72,7 +72,7 @@ class Decoder(Head):
         x = self._full_grid(features) + self.positions  # (B, P + N, W)
         for block in self.blocks:
             x = block(x)
-        return self.pred(self.norm(_take(x[:, self.num_prefix :], mask)))  # (B, M * K, Dt)
+        return self.pred(self.norm(mask.take(x[:, self.num_prefix :])))  # (B, M * K, Dt)
 
     def _full_grid(self, features: Features) -> Tensor:
         """Returns the tokens of the visible patches in their places and mask tokens elsewhere, (B, P + N, W)."""
@@ -86,9 +86,3 @@ class Decoder(Head):
         full = self.mask_token.to(visible.dtype).expand(len(visible), count, -1)  # (B, N, W)
         full = full.scatter(1, features.ids.unsqueeze(-1).expand_as(visible), visible)
         return torch.cat([self.embed(features.prefix), full], dim=1)  # (B, P + N, W)
-
-
-def _take(values: Tensor, mask: MaskBatch) -> Tensor:
-    """Returns the rows of values (B, N, D) at `mask.ids`, (B, M * K, D)."""
-    ids = mask.ids.flatten(1)  # (B, M * K)
-    return values.gather(1, ids.unsqueeze(-1).expand(-1, -1, values.shape[2]))
