@@ -52,7 +52,8 @@ def convert(foreign: ForeignTensors, registry: Registry) -> Converted:
     if not matches:
         raise CheckpointError(
             f"{foreign.name}: no checkpoint format knows it; formats: {', '.join(names) or 'none'}; "
-            f"its {len(foreign.state)} tensors: {_shortened(foreign.state)}"
+            f"its {len(foreign.state)} tensors: {_shortened(foreign.state)}",
+            hint="runs, exports, ViTs of these formats and timm:NAME are read; a plugin can add a format",
         )
     chosen = {name: known for name, known in matches.items() if not known.general} or matches
     if len(chosen) > 1:

@@ -88,7 +88,9 @@ def find_export(path: Path, slot: str) -> Path:
         start = f"{path}: no export/{slot}.safetensors in it"
         others = sorted(other.stem for other in file.parent.glob("*.safetensors"))
         if others:
-            raise CheckpointError(f"{start}; this run exported: {', '.join(others)}")
+            raise CheckpointError(
+                f"{start}; this run exported: {', '.join(others)}. Name the run that trained a {slot}"
+            )
         if not (path / "config.yaml").is_file():
             raise CheckpointError(f"{start}, and it is no run folder; name a run, a checkpoint or a file of weights")
         raise CheckpointError(f"{start}. Has the run finished? `ssl-train --resume {path}`")

@@ -97,6 +97,7 @@ def not_measured(name: str, baseline: str, why: str, goal: float | None = None) 
 
 def show_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     """Prints the lines of a benchmark."""
+    print("times over those of a baseline: less is faster")
     for found in rows:
         goal = "" if found["goal"] is None else f"  goal {found['goal']:g}"
         if found["ratio"] is None:

@@ -16,14 +16,14 @@ from ssl_core.testing.contract import CONTRACTS, missing_methods
 from ssl_core.testing.source import place_of, raised_at
 
 
-def doctor(registry: Registry, name: str) -> Mapping[str, Any]:
-    """Examines a plugin: its state, the classes it names, and whether they have what their kinds need.
+def doctor(registry: Registry, name: str | None) -> Mapping[str, Any]:
+    """Examines a plugin, or all: its state, the classes it names, and whether they have what their kinds need.
 
     Raises:
         PluginError: there is no such plugin, or something is wrong with it. Each line names the plugin, its
             distribution and, where there is one, the file and line.
     """
-    plugins = [plugin for plugin in registry.plugins if plugin.name == name]
+    plugins = [plugin for plugin in registry.plugins if name in (None, plugin.name)]
     if not plugins:
         names = [plugin.name for plugin in registry.plugins]
         raise PluginError(f"no plugin '{name}'.{did_you_mean(name, names)} Installed: {', '.join(names)}")
@@ -34,7 +34,7 @@ def doctor(registry: Registry, name: str) -> Mapping[str, Any]:
         error = PluginError("\n".join(problems))
         error.details = {**result, "problems": problems}
         raise error
-    print(f"{name}: all is well")
+    print(f"{name or 'all plugins'}: all is well")
     return {**result, "problems": []}
 
 

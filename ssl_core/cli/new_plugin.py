@@ -92,7 +92,7 @@ def new_command(arguments: Sequence[str]) -> Mapping[str, Any]:
     out = flags.out or Path(flags.name)
     written = write_plugin(flags.kind, flags.name, out)
     folder = shlex.quote(str(out))
-    commands = [f"pip install -e {folder}", f"pytest {folder}", _command(flags.kind, flags.name)]
+    commands = [f"pip install -e {folder}", f"ssl-plugins check {flags.name}", _command(flags.kind, flags.name)]
     print(f"{out}: {_article(flags.kind)} that works: {_lower(STARTS[flags.kind].summary)}. Make it yours:")
     print("\n".join(f"  {out / file}" for file in written))
     print("\n".join(["then", *(f"  {command}" for command in commands)]))

@@ -26,7 +26,7 @@ _USAGE = """usage: ssl-plugins COMMAND [flags]
 
   list           every plugin, its state, and its parts
   info NAME      a plugin or a part (beit, beit:block, vit_base): what it is, and its options
-  doctor NAME    loads everything that a plugin offers and says what is wrong
+  doctor [NAME]  loads everything that a plugin offers, or all do, and says what is wrong
   check NAME     makes every check of ssl_core.testing on a part, or on each part of a plugin; check --help
   new KIND NAME  writes a folder with a working part of that kind, ready to install; --out DIR
   reference      every hook, contract and option of the engine, as Markdown
@@ -65,7 +65,7 @@ def plugins_command(arguments: Sequence[str]) -> Mapping[str, Any] | None:
     if flags.help or flags.command is None:
         print(_USAGE)
         return {"help": _USAGE}
-    commands: dict[str, Callable[[Registry, str], Mapping[str, Any]]] = {"info": info, "doctor": doctor}
+    commands: dict[str, Callable[[Registry, Any], Mapping[str, Any]]] = {"info": info, "doctor": doctor}
     if flags.command not in ("list", *commands):
         allowed = ("list", *commands, "check", "new", "reference")
         suggestion = did_you_mean(flags.command, allowed)
@@ -77,7 +77,7 @@ def plugins_command(arguments: Sequence[str]) -> Mapping[str, Any] | None:
         if flags.name is not None:
             raise UsageError(f"ssl-plugins list takes no name. Did you mean 'ssl-plugins info {flags.name}'?")
         return list_plugins(registry)
-    if flags.name is None:
+    if flags.name is None and flags.command == "info":
         raise UsageError(f"ssl-plugins {flags.command}: which one? See ssl-plugins list")
     return commands[flags.command](registry, flags.name)
 

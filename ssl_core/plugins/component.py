@@ -130,7 +130,9 @@ class Component:
         try:
             return import_attribute(self.target)
         except (ImportError, AttributeError) as error:
-            raise PluginError(f"{self.kind} '{self.name}': cannot import {self.target}: {error}") from error
+            raise PluginError(
+                f"{self.kind} '{self.name}': cannot import {self.target}: {error}. `ssl-plugins doctor` says where"
+            ) from error
 
 
 def check_component(component: Component) -> None:

@@ -10,12 +10,13 @@ from ssl_core.runner.data_wait import DataWait
 from ssl_core.runner.reporter import duration
 
 
-def closing_lines(config: RunConfig, result: Mapping[str, Any], waiting: DataWait) -> list[str]:
+def closing_lines(config: RunConfig, result: Mapping[str, Any], waiting: DataWait, labelled: bool) -> list[str]:
     """Returns the lines.
 
     Args:
         result: what `Session.run` returns.
         waiting: for images.
+        labelled: whether the data has classes to score by.
     """
     lines = [f"done      {result['step']:,} updates, {result['images_seen']:,} images in {duration(result['seconds'])}"]
     if result["bad_images"]:
@@ -34,7 +35,13 @@ def closing_lines(config: RunConfig, result: Mapping[str, Any], waiting: DataWai
         lines.append(f"next      train on its codes with tokenizer.checkpoint={result['out']}")
     if "backbone" not in result["export"]:
         return lines
-    lines.append(f"next      ssl-eval knn {result['out']}")
+    if labelled:
+        lines.append(f"next      ssl-eval knn {result['out']}")
+    else:
+        lines += [
+            f"next      ssl-eval attention {result['out']}",
+            f"          a score needs labels: ssl-eval knn {result['out']} --data FOLDER, with a folder for each class",
+        ]
     if config.demonstration:
         method, backbone = config.method.written_name, config.parts["backbone"].written_name
         lines += [

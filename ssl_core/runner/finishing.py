@@ -30,6 +30,7 @@ class Outcome:
         verdict: the monitor's; None where there was none.
         saved: whether the last checkpoint is on the disk.
         waiting: for images.
+        labelled: whether the data has classes.
     """
 
     state: RunState
@@ -39,6 +40,7 @@ class Outcome:
     verdict: str | None
     saved: bool
     waiting: DataWait
+    labelled: bool
 
 
 def finish_run(session: Session, outcome: Outcome) -> dict[str, Any]:
@@ -73,7 +75,7 @@ def finish_run(session: Session, outcome: Outcome) -> dict[str, Any]:
             folder.append_report(_report(result, outcome, seconds))
         session.processes.barrier()
     if first and not session.stage:
-        for line in closing_lines(session.config, result, outcome.waiting):
+        for line in closing_lines(session.config, result, outcome.waiting, outcome.labelled):
             session.reporter.say(line)
     return result
 

@@ -249,7 +249,14 @@ class Session:
         cached = isinstance(images, DecodedImages | CachedImages)
         waiting = DataWait(log.waiting_share, workers_of(self, device, images), cores, transform.faster, cached)
         outcome = Outcome(
-            state, metrics, len(bad), state.step * plan.batch_size, monitor and monitor.desk.verdict, saved, waiting
+            state=state,
+            metrics=metrics,
+            bad_images=len(bad),
+            images_seen=state.step * plan.batch_size,
+            verdict=monitor and monitor.desk.verdict,
+            saved=saved,
+            waiting=waiting,
+            labelled=images.classes is not None,
         )
         return finish_run(self, outcome)
 

@@ -78,3 +78,10 @@ def test_a_healthy_plugin(sick, capsys):
     answer = json.loads(capsys.readouterr().out)
     assert answer["problems"] == []
     assert answer["plugins"][0]["state"] == "ok"
+
+
+def test_without_a_name_all_plugins_are_examined(capsys):
+    assert main(["doctor", "--safe", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"beit", "core", "tokenizers"} <= {plugin["name"] for plugin in found["plugins"]}
+    assert found["problems"] == []

@@ -13,7 +13,10 @@ from ssl_core.errors import CheckpointError
     [
         ((), r"no export/backbone\.safetensors in it, and it is no run folder; name a run"),
         (("config.yaml",), r"Has the run finished\? `ssl-train --resume"),
-        (("config.yaml", "export/tokenizer.safetensors"), r"; this run exported: tokenizer$"),
+        (
+            ("config.yaml", "export/tokenizer.safetensors"),
+            r"; this run exported: tokenizer\. Name the run that trained a backbone$",
+        ),
     ],
 )
 def test_the_message_says_what_the_folder_is(tmp_path, files, message):

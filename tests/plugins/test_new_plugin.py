@@ -138,7 +138,7 @@ def test_it_says_what_to_do_next(tmp_path, monkeypatch, capsys):
     assert main(["new", "evaluator", "my-score", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["out"] == "my-score"
-    assert answer["commands"][:2] == ["pip install -e my-score", "pytest my-score"]
+    assert answer["commands"][:2] == ["pip install -e my-score", "ssl-plugins check my-score"]
     assert answer["commands"][2].endswith("ssl-eval my-score runs/new")
     assert {str(path.relative_to("my-score")) for path in Path("my-score").rglob("*.*")} == set(answer["files"])
     assert answer["commands"][2] in Path("my-score/README.md").read_text()
