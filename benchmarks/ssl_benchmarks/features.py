@@ -82,6 +82,7 @@ class BackboneFeatures:
         device: where and in which precision.
         feature: `mean` of the patch tokens, the `cls` token, or both side by side.
         layer: 0-based block, negative from the end, before the final norm; None = after it.
+        compiled: whether its blocks are compiled.
 
     Raises:
         UsageError: there is no such layer, or no CLS token.
@@ -93,8 +94,10 @@ class BackboneFeatures:
         device: Device,
         feature: Literal["mean", "cls", "cls+mean"] = "mean",
         layer: int | None = None,
+        compiled: bool = False,
     ):
-        self._embed = LayerFeatures(backbone, device, (FINAL if layer is None else layer,), poolings_of(feature))
+        layers = (FINAL if layer is None else layer,)
+        self._embed = LayerFeatures(backbone, device, layers, poolings_of(feature), compiled)
 
     def __call__(self, pixels: Tensor) -> Tensor:
         return self._embed(pixels).flatten(1)  # (B, D) or (B, 2 D)

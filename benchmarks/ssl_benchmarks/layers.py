@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ssl_core.api import Backbone, BackboneSpec, Device, Normalize, UsageError, to_unit
+from ssl_core.api import Backbone, BackboneSpec, Device, Normalize, UsageError, compile_blocks, to_unit
 
 FINAL = "final"
 """Name of what follows the last block: its output after the final norm."""
@@ -27,12 +27,20 @@ class LayerFeatures:
         device: where and in which precision.
         layers: which ones, from `resolve_layers`.
         poolings: `mean` of the patch tokens, the `cls` token.
+        compiled: whether its blocks are compiled.
 
     Raises:
         UsageError: the backbone has no spec, no such layer or no CLS token.
     """
 
-    def __init__(self, backbone: Backbone, device: Device, layers: Sequence[Layer], poolings: Sequence[Pooling]):
+    def __init__(
+        self,
+        backbone: Backbone,
+        device: Device,
+        layers: Sequence[Layer],
+        poolings: Sequence[Pooling],
+        compiled: bool = False,
+    ):
         if "cls" in poolings and "cls" not in backbone.provides:
             raise UsageError("feature=cls: this backbone has no CLS token; use feature=mean")
         spec = spec_of(backbone)
@@ -41,6 +49,8 @@ class LayerFeatures:
         self._poolings = tuple(poolings)
         self._device = device
         self._backbone = backbone.to(device.device).eval()
+        if compiled:
+            compile_blocks(self._backbone)
         self._normalize = Normalize(spec.mean, spec.std).to(device.device)
 
     @torch.inference_mode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,11 @@ import torch
 from PIL import Image
 from toy_plugin import SIZE, MemorySet
 
-from ssl_benchmarks import tables
+from ssl_benchmarks import layers, tables
 from ssl_benchmarks.features import extract
 from ssl_benchmarks.layers import LayerFeatures, resolve_layers
 from ssl_benchmarks.tables import free_memory, new_table
-from ssl_core.api import BackboneSpec, Device, NumericError, Registry, UsageError, build_untrained
+from ssl_core.api import BackboneSpec, Device, NumericError, Registry, UsageError, build_untrained, compile_blocks
 from ssl_core.data.decode import to_rgb
 
 REGISTRY = Registry.load(files=[Path(__file__).with_name("toy_plugin.py")])
@@ -62,6 +63,20 @@ def test_layers_and_poolings_of_one_pass():
     torch.testing.assert_close(found[:, 0, 1], features.summary)
     torch.testing.assert_close(found[:, 1, 1], features.layers[1][:, 0])
     torch.testing.assert_close(found[:, 2, 0], features.layers[0][:, 1:].mean(1))
+
+
+def test_compiled_blocks_give_the_same_features(monkeypatch):
+    """Also for a last batch that is smaller."""
+    compiled = []
+    eager = partial(compile_blocks, backend="eager")  # what is captured is compiled by nobody: that takes too long here
+    monkeypatch.setattr(layers, "compile_blocks", lambda module: compiled.append(module) or eager(module))
+    plain = LayerFeatures(build_untrained(SPEC, seed=5, registry=REGISTRY), CPU, (0, "final"), ("mean",))
+    backbone = build_untrained(SPEC, seed=5, registry=REGISTRY)
+    embed = LayerFeatures(backbone, CPU, (0, "final"), ("mean",), compiled=True)
+    assert compiled == [backbone]
+    pixels = torch.randint(0, 256, (5, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for part in pixels.split(3):
+        torch.testing.assert_close(embed(part), plain(part))
 
 
 def test_names_of_layers():

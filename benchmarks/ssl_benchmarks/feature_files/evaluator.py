@@ -73,8 +73,14 @@ class FeaturesEvaluator(Evaluator):
             "precision": device.precision,
             "versions": versions(),
         }
-        identity = {**about, "batch_size": batch_size, "weights": _digest(backbone), "names": _names_digest(images)}
-        embed = BackboneFeatures(backbone, device, options.feature, options.layer)
+        identity = {
+            **about,
+            "batch_size": batch_size,
+            "compile": options.compile,
+            "weights": _digest(backbone),
+            "names": _names_digest(images),
+        }
+        embed = BackboneFeatures(backbone, device, options.feature, options.layer, options.compile)
         processes.connect(torch.device("cpu"))
         if not processes.first:
             self._compute(images, embed, None, processes.share(None), batch_size, size, device.device)

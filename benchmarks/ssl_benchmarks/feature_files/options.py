@@ -30,6 +30,8 @@ class FeaturesOptions(Options):
     """`auto` = CUDA where there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the backbone's matrix products. `auto` = bf16 where the device has it."""
+    compile: bool = False
+    """Compile the backbone block by block: worth its half minute on a GPU with many images."""
     batch_size: int | None = Field(None, ge=1)
     """Images in one forward pass; None = 512 on a GPU, 256 small or 32 large ones on a CPU."""
     chunk: int = Field(16_384, ge=1)

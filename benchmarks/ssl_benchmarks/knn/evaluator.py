@@ -67,11 +67,13 @@ class KnnEvaluator(Evaluator):
         _check_classes(splits)
         layers = self._layers(backbone)
         embedders: dict[str, Embedder] = {
-            "model": LayerFeatures(backbone, device, layers, poolings_of(options.feature))
+            "model": LayerFeatures(backbone, device, layers, poolings_of(options.feature), options.compile)
         }
         if options.baselines:
             untrained = build_untrained(spec_of(backbone), options.seed, self._context.registry)
-            embedders["random_init"] = BackboneFeatures(untrained, device, options.feature, options.layer)
+            embedders["random_init"] = BackboneFeatures(
+                untrained, device, options.feature, options.layer, options.compile
+            )
             embedders["raw_pixels"] = RawPixels()
         bank, queries, notes = self._extract(splits, embedders, spec_of(backbone).image_size, device.device, out)
         if not Processes.of_environment().first:

@@ -41,10 +41,12 @@ def probe_sources(
     features = options.feature or (("cls", "mean", "cls+mean") if "cls" in backbone.provides else ("mean",))
     poolings: tuple[Pooling, ...] = tuple(dict.fromkeys(name for feature in features for name in poolings_of(feature)))
     inputs = tuple(_inputs(layers, features, poolings, options.concat_layers))
-    sources = {"model": ProbeSource(LayerFeatures(backbone, device, layers, poolings), inputs)}
+    sources = {"model": ProbeSource(LayerFeatures(backbone, device, layers, poolings, options.compile), inputs)}
     if options.baselines:
         untrained = build_untrained(spec_of(backbone), options.seed, registry)
-        sources["random_init"] = ProbeSource(LayerFeatures(untrained, device, layers, poolings), inputs)
+        sources["random_init"] = ProbeSource(
+            LayerFeatures(untrained, device, layers, poolings, options.compile), inputs
+        )
         sources["raw_pixels"] = ProbeSource(_raw_pixels, (ProbeInput("-", "raw_pixels"),))
     return sources
 
