@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, get_args
 
 from ssl_core.errors import SslError
 from ssl_core.plugins.component import Kind
@@ -137,19 +137,7 @@ def check(*kinds: Kind) -> Callable[[Callable[[Subject], None]], Callable[[Subje
     return register
 
 
-ALL_KINDS: tuple[Kind, ...] = (
-    "backbone",
-    "tokenizer",
-    "target",
-    "masker",
-    "head",
-    "method",
-    "transform",
-    "dataset",
-    "monitor",
-    "evaluator",
-    "checkpoint_format",
-)
+ALL_KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @cache
