@@ -45,6 +45,7 @@ class Checkpoint:
         state: optimizer, scaler and counters: tensors and plain values only.
         average: the averaged weights, when `train.ema` is on.
         exports: slot -> how the names of the part's tensors begin in `model`, for what the method exports.
+        plugin_files: single-file plugin -> sha256 of the file that made it.
     """
 
     step: int
@@ -52,6 +53,7 @@ class Checkpoint:
     state: Mapping[str, Any]
     average: Mapping[str, Tensor] | None = None
     exports: Mapping[str, str] = field(default_factory=dict)
+    plugin_files: Mapping[str, str] = field(default_factory=dict)
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -97,7 +99,13 @@ def _write(partial: Path, checkpoint: Checkpoint) -> None:
         finally:
             file.close()
         files[name] = file.describe()
-    manifest = {"format": FORMAT, "step": checkpoint.step, "files": files, "exports": dict(checkpoint.exports)}
+    manifest = {
+        "format": FORMAT,
+        "step": checkpoint.step,
+        "files": files,
+        "exports": dict(checkpoint.exports),
+        "plugin_files": dict(checkpoint.plugin_files),
+    }
     last = HashedFile(partial / MANIFEST)
     last.write((json.dumps(manifest, indent=2) + "\n").encode())
     last.close()
@@ -122,6 +130,7 @@ def load(path: Path) -> Checkpoint:
         state=state,
         average=load_file(average) if AVERAGE in manifest["files"] else None,
         exports=manifest.get("exports", {}),
+        plugin_files=manifest.get("plugin_files", {}),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -37,6 +38,7 @@ class RunState:
         grad_norm: of the last update, before clipping; 0-d on the device.
         skipped: whether the last update was left out, since that was not finite; 0-d bool on the device.
         skips: how many there were.
+        plugin_files: single-file plugin -> its sha256, for the checkpoints.
         evaluation_left: whether a signal ended the evaluation that follows the step that was restored.
     """
 
@@ -56,6 +58,7 @@ class RunState:
     skipped: torch.Tensor | None = None
     skips: Skips = field(default_factory=Skips)
     evaluation_left: bool = False
+    plugin_files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def progress(self) -> Progress:
@@ -88,7 +91,7 @@ class RunState:
             "skipped_in_a_row": self.skips.in_a_row,
         }
         exports = {slot: prefix_of(self.method, part) for slot, part in self.method.export().items()}
-        return Checkpoint(self.step, model, state, average, exports)
+        return Checkpoint(self.step, model, state, average, exports, self.plugin_files)
 
     def restore(self, checkpoint: Checkpoint, source: str) -> None:
         """Goes back to where `checkpoint` was captured.

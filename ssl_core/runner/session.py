@@ -171,6 +171,7 @@ class Session:
         average = None if decay is None else WeightAverage(method, decay)
         scaler = torch.amp.GradScaler(device.device.type, enabled=device.precision == "fp16")
         state = RunState(method, model, optimizer, scaler, average, train_images, 0, steps, steps_per_epoch)
+        state.plugin_files = {p.name: p.sha256 for p in self.registry.plugins if p.sha256 is not None}
         if self.resume_from is not None:
             state.restore(checkpoint.load(self.resume_from), str(self.resume_from))
             if self.rate_cut is not None and self.rate_cut.step == state.step:

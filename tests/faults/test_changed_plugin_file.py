@@ -89,6 +89,12 @@ def test_the_sum_is_kept(stopped, files):
         assert plugins[file.stem]["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+def test_the_sum_is_in_each_checkpoint(stopped, files):
+    (manifest,) = (json.loads(path.read_text()) for path in stopped.glob("checkpoints/step-*/manifest.json"))
+    expected = {file.stem: hashlib.sha256(file.read_bytes()).hexdigest() for file in (TOY, *files)}
+    assert manifest["plugin_files"] == expected
+
+
 def test_the_same_file_elsewhere_is_no_change(stopped, files, tmp_path, capsys):
     moved = tmp_path / "moved" / files[0].name
     moved.parent.mkdir()
