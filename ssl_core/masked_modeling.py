@@ -120,8 +120,9 @@ class MaskedModeling(Method):
         targets = batch.targets
         if targets is None:
             chosen = {} if places is None else {"places": places}
-            with torch.no_grad():
+            with torch.inference_mode():
                 targets = self.target.targets(batch.views, self.grid, **chosen)
+            targets = targets.clone()  # autograd keeps no tensor that was made in inference mode
         patches = self.grid[0] * self.grid[1]
         if targets.shape[1] != patches:
             raise UsageError(

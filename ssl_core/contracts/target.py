@@ -46,7 +46,7 @@ class Stage(Protocol):
 class TargetSource(nn.Module, ABC):
     """Turns an image into one target per patch. Built as `TargetSource(options, context)`.
 
-    It is called without gradients, and its parameters are not trained by the method that uses it.
+    It is called in inference mode, and its parameters are not trained by the method that uses it.
 
     Attributes (set by the subclass):
         width: Dt, of a source that gives vectors.

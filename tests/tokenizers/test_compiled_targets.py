@@ -45,9 +45,9 @@ def test_targets_are_one_graph(name, monkeypatch):
             tensor.copy_(torch.rand(tensor.shape, generator=torch.Generator().manual_seed(1)))
     views = {"image": torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(2))}
     plain = target.targets(views, (4, 4))
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager", fullgraph=True))
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True))
     compile_target(SimpleNamespace(target=target))
-    with torch.no_grad():
+    with torch.inference_mode():  # as the method asks for them
         torch.testing.assert_close(target.targets(views, (4, 4)), plain)
     assert "targets" in vars(target)
 
