@@ -7,8 +7,10 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ssl_benchmarks.bench_help import add_common_flags, bench_parser, parse_flags, run_bench
-from ssl_benchmarks.timing import not_measured
+import torch
+
+from ssl_benchmarks.bench_help import BACKBONES, add_common_flags, bench_parser, parse_flags, run_bench
+from ssl_benchmarks.timing import not_measured, show_rows
 from ssl_core.api import Device, Parser, SslError, UsageError, at_least, did_you_mean
 
 BENCHES = ("step", "attention", "loader", "tokenizer", "knn", "features", "overhead")
@@ -40,8 +42,9 @@ def measure(flags: argparse.Namespace, device: Device) -> list[dict[str, Any]]:
         print(f"... {name}", flush=True)
         try:
             rows = bench.measure(parse_flags(own, given), device)
-        except SslError as error:  # what one of them lacks here is no reason to lose the others
-            rows = [not_measured(f"ssl-bench {name}", "its baseline", str(error))]
+        except (SslError, torch.OutOfMemoryError) as error:  # what one lacks here is no reason to lose the others
+            rows = [not_measured(f"ssl-bench {name}", "its baseline", str(error).partition("\n")[0])]
+        show_rows(rows)  # now, since the whole takes long, and once more at its end
         found += [{"bench": name, **line} for line in rows]
     return found
 
@@ -67,7 +70,7 @@ def parser() -> Parser:
         ("--batch-size", "N", "images in a step, likewise"),
     ):
         add(flag, metavar=metavar, type=at_least(1), help=what)
-    add("--backbone", metavar="NAME", help="BEiT's ViT, likewise")
+    add("--backbone", metavar="NAME", choices=BACKBONES, help=f"BEiT's ViT, likewise: {', '.join(BACKBONES)}")
     add_common_flags(found)
     found.set_defaults(repeats=None)
     return found

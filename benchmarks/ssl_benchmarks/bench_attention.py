@@ -67,8 +67,8 @@ def function_row(
     def fused() -> Tensor:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
 
-    compared = compare_times(_work(explicit, gradient), _work(fused, gradient), repeats)
     name = f"attention as matrix products, {device.precision}, {'with' if gradient else 'without'} gradient"
+    compared = compare_times(_work(explicit, gradient), _work(fused, gradient), repeats, name)
     line = compared.row(name, "scaled_dot_product_attention with the bias", device.device)
     return {**line, "heads": heads, "tokens": tokens, "batch_size": batch_size}
 
@@ -98,8 +98,9 @@ def layer_row(device: Device, heads: int, batch_size: int, repeats: int) -> dict
         with device.autocast():
             return theirs(x, rel_pos_bias()[..., :197]).float()
 
-    compared = compare_times(_work(through_ours, True), _work(through_theirs, True), repeats)
-    line = compared.row(f"attention layer of BEiT, {device.precision}", "timm's, fused", device.device)
+    name = f"attention layer of BEiT, {device.precision}"
+    compared = compare_times(_work(through_ours, True), _work(through_theirs, True), repeats, name)
+    line = compared.row(name, "timm's, fused", device.device)
     return {**line, "heads": heads, "tokens": 197, "batch_size": batch_size}
 
 

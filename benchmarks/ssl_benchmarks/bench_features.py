@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ssl_benchmarks.bench_help import add_common_flags, bench_parser, run_bench
+from ssl_benchmarks.bench_parts import compiled as compile_model
 from ssl_benchmarks.features import BackboneFeatures, default_batch_size, default_workers, extract
-from ssl_benchmarks.timing import row, time_ratio
+from ssl_benchmarks.timing import Clock, compare_times
 from ssl_core.api import (
     ArrayImages,
     BackboneSpec,
@@ -41,7 +42,8 @@ def measure(flags: argparse.Namespace, device: Device) -> list[dict[str, Any]]:
     large = device.device.type == "cuda"
     model = flags.model or ("vit_base_patch16_224" if large else "vit_tiny_patch16_224")
     images = flags.images or (8192 if large else 64)
-    return rows(device, model, flags.image_size, images, flags.repeats, flags.workers)
+    compiled = flags.compile == "on"
+    return rows(device, model, flags.image_size, images, flags.repeats, flags.workers, compiled)
 
 
 def rows(
@@ -51,6 +53,7 @@ def rows(
     images: int = 64,
     repeats: int = 5,
     workers: int | None = None,
+    compiled: bool = False,
 ) -> list[dict[str, Any]]:
     """Measures the mean of the patches after the final norm, of images of noise that lie in memory.
 
@@ -64,6 +67,7 @@ def rows(
         images: how many.
         repeats: pairs of measurements.
         workers: processes that prepare images; None = as an evaluation chooses.
+        compiled: whether both sides are compiled, block by block.
     """
     side = image_size * 8 // 7
     pixels = np.random.default_rng(0).integers(0, 256, (images, side, side, 3), dtype=np.uint8)
@@ -73,7 +77,8 @@ def rows(
 
     mean, std = IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
     spec = BackboneSpec("core:vit", {"model": model}, image_size, mean, std)
-    embed = {"model": BackboneFeatures(build_untrained(spec, registry=Registry.load(safe=True)), device)}
+    backbone = build_untrained(spec, registry=Registry.load(safe=True))
+    embed = {"model": BackboneFeatures(backbone, device, compiled=compiled)}
 
     def ours() -> Tensor:
         found = extract(
@@ -89,6 +94,7 @@ def rows(
         return found.features["model"]
 
     plain = timm.create_model(model, img_size=image_size, num_classes=0).to(device.device).eval()
+    plain = compile_model(plain, device.device) if compiled else plain
     transform = timm.data.create_transform(
         image_size, interpolation="bicubic", mean=mean, std=std, crop_pct=0.875, is_training=False
     )
@@ -105,11 +111,11 @@ def rows(
         return torch.cat(found)
 
     # Time of other processes counts where work is done by them.
-    clock = "cpu" if device.device.type == "cpu" and not workers else "wall"
-    ratio, spread = time_ratio(ours, bare, repeats=repeats, clock=clock)
-    line = row(f"features of {model}", "a bare timm loop", ratio, spread, GOAL)
-    size = {"image_size": image_size, "images": images, "batch_size": batch_size, "workers": workers, "clock": clock}
-    return [{**line, **size}]
+    clock: Clock = "cpu" if device.device.type == "cpu" and not workers else "wall"
+    name = f"features of {model}"
+    line = compare_times(ours, bare, repeats, name).row(name, "a bare timm loop", device.device, GOAL, clock)
+    size = {"image_size": image_size, "images": images, "batch_size": batch_size, "workers": workers}
+    return [{**line, **size, "precision": device.precision, "compiled": compiled}]
 
 
 class _Plain(Dataset):
@@ -133,6 +139,7 @@ def parser() -> Parser:
     add("--model", metavar="NAME", help="timm's name; ViT-B/16 on a GPU, ViT-Ti/16 on a CPU by default")
     add("--image-size", metavar="PIXELS", type=at_least(1), default=224, help="that the network sees (default 224)")
     add("--images", metavar="N", type=at_least(1), help="how many; 8192 on a GPU, 64 on a CPU by default")
+    add("--compile", metavar="on|off", choices=("on", "off"), help="compile both sides, block by block (default off)")
     add(
         "--workers",
         metavar="N",

@@ -16,6 +16,10 @@ Measure = Callable[[argparse.Namespace, Device], list[dict[str, Any]]]
 """Flags, and where to measure, -> rows."""
 
 
+BACKBONES = ("vit_tiny", "vit_small", "vit_base", "vit_large")
+"""Sizes of BEiT's ViT that can be asked for."""
+
+
 def bench_parser(name: str) -> Parser:
     """Returns the parser of a benchmark, without flags."""
     return Parser(prog=f"ssl-bench {name}")

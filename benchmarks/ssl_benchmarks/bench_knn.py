@@ -13,7 +13,7 @@ from ssl_benchmarks.bench_help import add_common_flags, bench_parser, run_bench
 from ssl_benchmarks.knn.search import nearest, unit_rows
 from ssl_benchmarks.knn.search_bf16 import multiplies_bf16
 from ssl_benchmarks.knn.search_faiss import FaissUnusable, choose_search, plain_search
-from ssl_benchmarks.timing import not_measured, row, time_ratio
+from ssl_benchmarks.timing import Clock, compare_times, not_measured
 from ssl_core.api import Device, Parser, UsageError, at_least
 
 GOAL = 1.1
@@ -67,8 +67,8 @@ def rows(
         plain()
     except FaissUnusable as error:
         raise UsageError(f"faiss does not work here ({error}), so there is nothing to compare with") from None
-    clock = "wall" if device.device.type == "cuda" else "cpu"
-    size = {"bank": bank, "queries": queries, "width": width, "k": k, "clock": clock}
+    clock: Clock = "wall" if device.device.type == "cuda" else "cpu"
+    size = {"bank": bank, "queries": queries, "width": width, "k": k}
     found = []
     for backend in ("faiss", "torch"):
 
@@ -76,11 +76,11 @@ def rows(
             search, _ = choose_search(backend, of_bank, k)
             return nearest(search, of_bank, of_queries, k).ids.cpu()
 
-        ratio, spread = time_ratio(ours, plain, repeats=repeats, clock=clock)
         auto = choose_search("auto", of_bank[:1], k)[0].name == backend
         goal = GOALS_ON_BF16_CPU.get(k, GOAL) if clock == "cpu" and multiplies_bf16(device.device) else GOAL
         name = f"k-NN search, k = {k}, backend {backend}"
-        line = row(name, "a plain faiss call", ratio, spread, goal if auto else None)
+        compared = compare_times(ours, plain, repeats, name)
+        line = compared.row(name, "a plain faiss call", device.device, goal if auto else None, clock)
         found.append({**line, **size})
     return found
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ssl_benchmarks.bench_help import add_common_flags, bench_parser, run_bench
-from ssl_benchmarks.timing import row
+from ssl_benchmarks.bench_help import BACKBONES, add_common_flags, bench_parser, run_bench
+from ssl_benchmarks.timing import not_measured, row
 from ssl_core.api import (
     Batch,
     BuildContext,
@@ -57,7 +57,10 @@ def command(arguments: Sequence[str]) -> Mapping[str, Any]:
 def measure(flags: argparse.Namespace, device: Device) -> list[dict[str, Any]]:
     """Measures what the flags ask for."""
     batch_size = flags.batch_size or (256 if device.device.type == "cuda" else 8)
-    return rows(device, flags.backbone, flags.image_size, batch_size, flags.steps, flags.repeats, flags.workers)
+    found = rows(device, flags.backbone, flags.image_size, batch_size, flags.steps, flags.repeats, flags.workers)
+    other, goal = ("CPU", GOAL) if device.device.type == "cuda" else ("GPU", GOAL_ON_GPU)
+    why = "the GPU was measured" if other == "CPU" else "there is no GPU here"
+    return [*found, not_measured(f"step of a run, {other}", "a bare PyTorch loop", why, goal)]
 
 
 def rows(
@@ -261,7 +264,8 @@ def parser() -> Parser:
     """Returns the flags."""
     found = bench_parser("overhead")
     add = found.add_argument
-    add("--backbone", metavar="NAME", default="vit_tiny", help="BEiT's ViT (default vit_tiny)")
+    sizes = f"{', '.join(BACKBONES)} (default vit_tiny)"
+    add("--backbone", metavar="NAME", choices=BACKBONES, default="vit_tiny", help=sizes)
     add("--image-size", metavar="PIXELS", type=at_least(1), default=64, help="of the backbone's view (default 64)")
     add("--batch-size", metavar="N", type=at_least(1), help="images in a step; 256 on a GPU, 8 on a CPU by default")
     add("--steps", metavar="N", type=at_least(1), default=20, help="steps of a block (default 20)")

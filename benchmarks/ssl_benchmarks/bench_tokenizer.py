@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_benchmarks.bench_help import add_common_flags, bench_parser, run_bench
+from ssl_benchmarks.bench_help import BACKBONES, add_common_flags, bench_parser, run_bench
 from ssl_benchmarks.bench_parts import DALLE_SIZE, PROGRESS, beit_method, noise_batch, training_step
-from ssl_benchmarks.timing import compare_times, not_measured, row, time_ratio
+from ssl_benchmarks.timing import compare_times, not_measured
 from ssl_core.api import Device, Parser, at_least, unit_views
 
 GOAL = 0.4
@@ -61,10 +61,11 @@ def rows(device: Device, backbone: str, image_size: int, batch_size: int, repeat
             training_step(method, lambda batch=batch, method=method: method(batch, PROGRESS).loss, device)
             for batch in (batch, given)
         )
-        ratio, spread = time_ratio(with_tokenizer, without, repeats=repeats)
-        share = 1 - 1 / ratio
-        line = row(f"step with tokenizer {name}", "the same step on given targets", ratio, spread)
-        found.append({**line, "share_of_step": round(share, 4), "backbone": backbone, "image_size": image_size})
+        title = f"step with tokenizer {name}"
+        compared = compare_times(with_tokenizer, without, repeats, title)
+        line = compared.row(title, "the same step on given targets", device.device)
+        share = {"share_of_step": round(1 - 1 / line["ratio"], 4)}
+        found.append({**line, **share, "backbone": backbone, "image_size": image_size, "batch_size": batch_size})
     return found
 
 
@@ -92,7 +93,7 @@ def encoder_rows(device: Device, image_size: int, batch_size: int, repeats: int)
         x = plain_trunk(encoder, 0.8 * batch.views["tokens"] + 0.1)  # (B, D, h, w)
         return encoder.output(x).argmax(1).flatten(1)  # (B, N)
 
-    found = compare_times(ours, plain, repeats)
+    found = compare_times(ours, plain, repeats, name)
     cpu = device.device.type == "cpu"
     line = found.row(name, baseline, device.device, GOAL if cpu and device.precision == "bf16" else None)
     line = {**line, "precision": device.precision, "batch_size": batch_size}
@@ -123,7 +124,8 @@ def parser() -> Parser:
     """Returns the flags."""
     found = bench_parser("tokenizer")
     add = found.add_argument
-    add("--backbone", metavar="NAME", help="vit_base on a GPU, vit_tiny on a CPU by default")
+    sizes = f"{', '.join(BACKBONES)}; vit_base on a GPU, vit_tiny on a CPU by default"
+    add("--backbone", metavar="NAME", choices=BACKBONES, help=sizes)
     add("--image-size", metavar="PIXELS", type=at_least(1), default=224, help="of the backbone's view (default 224)")
     add("--batch-size", metavar="N", type=at_least(1), help="images in a step; 256 on a GPU, 8 on a CPU by default")
     return add_common_flags(found)

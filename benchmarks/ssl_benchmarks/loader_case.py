@@ -106,8 +106,11 @@ def our_views(transform: Transform, file: bytes, seed: int) -> dict[str, Tensor]
 
 
 def reference_views(file: bytes, seed: int) -> tuple[Tensor, Tensor]:
-    """The order of the reference BEiT, with Pillow: jitter on the whole image, flip, one crop, two resizes, floats."""
-    rng = random.Random(seed)
+    """The order of the reference BEiT, with Pillow: jitter on the whole image, flip, one crop, two resizes, floats.
+
+    The numbers are those that `our_views` draws, so both cut the same crops.
+    """
+    rng = random.Random(f"{seed} image")
     image = Image.open(io.BytesIO(file)).convert("RGB")
     for adjust in rng.sample((tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation), 3):
         image = adjust(image, rng.uniform(0.6, 1.4))

@@ -74,8 +74,9 @@ class StepCase:
         baseline = f"{self._timms_beit}, forward, backward and AdamW"
         found = []
         for name, images in ((GIVEN_STEP, replace(batch, targets=codes)), (FULL_STEP, batch)):
-            compared = compare_times(self._step(method, images), bare_step, self.repeats)
-            line = compared.row(f"{name}, {self.backbone}", baseline, self._where, goals.get(name))
+            title = f"{name}, {self.backbone}"
+            compared = compare_times(self._step(method, images), bare_step, self.repeats, title)
+            line = compared.row(title, baseline, self._where, goals.get(name))
             found.append(self._with_size(line, compared.seconds))
         return found
 
@@ -87,10 +88,15 @@ class StepCase:
         flops = counter.get_total_flops()
         if self.compiled:
             compiled(method, self._where)
-        compared = compare_times(self._step(method, batch), self._products(flops), self.repeats)
         name, baseline = f"{FULL_STEP}, {self.backbone}", "matrix products of as many FLOPs"
+        compared = compare_times(self._step(method, batch), self._products(flops), self.repeats, name)
         line = self._with_size(compared.row(name, baseline, self._where, goal), compared.seconds)
-        return {**line, "gflop_per_image": round(flops / self.batch_size / 1e9, 2)}
+        ceiling = flops * compared.wall[0] / compared.seconds
+        return {
+            **line,
+            "gflop_per_image": round(flops / self.batch_size / 1e9, 2),
+            "tflops_of_products": round(ceiling / 1e12, 3),
+        }
 
     def blocks(self, goal: float | None) -> dict[str, Any]:
         """Returns the blocks, forward and backward, against those of timm's ViT, which have no bias."""
@@ -104,24 +110,26 @@ class StepCase:
                 x = block(x, bias)
             return x
 
+        name, baseline = f"{BLOCKS}, {self.backbone}", f"blocks of timm's {self._timm_name('vit')}"
         compared = compare_times(
-            self._there_and_back(through_ours),
-            self._there_and_back(lambda: plain.get_submodule("blocks")(tokens)),
+            self._there_and_back(ours, through_ours),
+            self._there_and_back(plain, lambda: plain.get_submodule("blocks")(tokens)),
             self.repeats,
+            name,
         )
-        baseline = f"blocks of timm's {self._timm_name('vit')}"
-        line = compared.row(f"{BLOCKS}, {self.backbone}", baseline, self._where, goal)
+        line = compared.row(name, baseline, self._where, goal)
         return self._with_size(line, compared.seconds)
 
     def whole_backbone(self, goal: float | None) -> dict[str, Any]:
         """Returns BEiT's ViT, forward and backward, against timm's BEiT as it comes."""
         ours, theirs, pixels = self._vit(), self._timm("beit"), self._pixels()
-        compared = compare_times(
-            self._there_and_back(lambda: ours(pixels).patches),
-            self._there_and_back(lambda: theirs(pixels)),
-            self.repeats,
-        )
         name, baseline = f"BEiT {self.backbone} on {self.tokens} tokens", f"{self._timms_beit} as it comes"
+        compared = compare_times(
+            self._there_and_back(ours, lambda: ours(pixels).patches),
+            self._there_and_back(theirs, lambda: theirs(pixels)),
+            self.repeats,
+            name,
+        )
         return self._with_size(compared.row(name, baseline, self._where, goal), compared.seconds)
 
     @property
@@ -146,11 +154,12 @@ class StepCase:
     def _step(self, method: MaskedModeling, batch: Batch) -> Callable[[], None]:
         return training_step(method, lambda: method(unit_views(batch), PROGRESS).loss, self.device)
 
-    def _there_and_back(self, forward: Callable[[], torch.Tensor]) -> Callable[[], None]:
+    def _there_and_back(self, module: nn.Module, forward: Callable[[], torch.Tensor]) -> Callable[[], None]:
         def work() -> None:
             with self.device.autocast():
                 found = forward()
             found.float().mean().backward()
+            module.zero_grad(set_to_none=True)  # a sum with the gradients of the last turn is none of its work
 
         return work
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 
 Clock = Literal["wall", "cpu"]
 _CLOCKS: Mapping[Clock, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+_SECONDS_BETWEEN_LINES = 10.0
 
 
 @dataclass(frozen=True)
@@ -28,15 +30,53 @@ class Comparison:
     cpu: tuple[float, float]
     seconds: float
 
-    def row(self, name: str, baseline: str, device: torch.device, goal: float | None = None) -> dict[str, Any]:
-        """Returns a line with the ratios of both clocks. What is judged is CPU time on a CPU, where other work on
-        the machine does not count, and wall time on a GPU."""
-        clock: Clock = "cpu" if device.type == "cpu" else "wall"
+    def row(
+        self,
+        name: str,
+        baseline: str,
+        device: torch.device,
+        goal: float | None = None,
+        clock: Clock | None = None,
+    ) -> dict[str, Any]:
+        """Returns a line with the ratios of both clocks.
+
+        Args:
+            name, baseline, goal: as in `row`.
+            device: where it was measured.
+            clock: which one is judged; None = CPU time on a CPU, where other work on the machine does not count, and
+                wall time on a GPU.
+        """
+        clock = clock or ("cpu" if device.type == "cpu" else "wall")
         both = {f"{name}_ratio": round(getattr(self, name)[0], 4) for name in _CLOCKS}
         return {**row(name, baseline, *getattr(self, clock), goal), "clock": clock, **both}
 
 
-def compare_times(candidate: Callable[[], Any], baseline: Callable[[], Any], repeats: int = 7) -> Comparison:
+class PairsDone:
+    """Says on stderr, every ten seconds, how many pairs have been measured.
+
+    It prints from the thread that measures, between two pairs: the thread of a progress bar would count as CPU time.
+
+    Args:
+        name: what is measured.
+        repeats: pairs in all.
+    """
+
+    def __init__(self, name: str, repeats: int):
+        self._name = name
+        self._repeats = repeats
+        self._printed = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        """Takes the number of pairs that are done."""
+        now = time.monotonic()
+        if now - self._printed >= _SECONDS_BETWEEN_LINES and done < self._repeats:
+            self._printed = now
+            print(f"{self._name}: {done} of {self._repeats} pairs measured", file=sys.stderr, flush=True)
+
+
+def compare_times(
+    candidate: Callable[[], Any], baseline: Callable[[], Any], repeats: int = 7, name: str = "a comparison"
+) -> Comparison:
     """Measures a candidate and its baseline by both clocks.
 
     The two take turns, so that whatever else the machine does falls on both alike; each is called once
@@ -45,25 +85,22 @@ def compare_times(candidate: Callable[[], Any], baseline: Callable[[], Any], rep
     Args:
         candidate, baseline: do the work once. On a GPU they need not wait for it.
         repeats: pairs of measurements.
+        name: what is measured, for the progress on stderr.
     """
+    told = PairsDone(name, repeats)
     candidate(), baseline()
+    told(0)
     times: dict[str, list[dict[Clock, float]]] = {"candidate": [], "baseline": []}
     work = {"candidate": candidate, "baseline": baseline}
     for number in range(repeats):
         for side in ("candidate", "baseline") if number % 2 == 0 else ("baseline", "candidate"):
             times[side].append(_time(work[side]))
+        told(number + 1)
     found = {
         clock: _ratio([one[clock] for one in times["candidate"]], [one[clock] for one in times["baseline"]])
         for clock in _CLOCKS
     }
     return Comparison(found["wall"], found["cpu"], statistics.median(one["wall"] for one in times["candidate"]))
-
-
-def time_ratio(
-    candidate: Callable[[], Any], baseline: Callable[[], Any], *, repeats: int = 7, clock: Clock = "wall"
-) -> tuple[float, float]:
-    """Returns (ratio, spread) by one clock; see `compare_times`."""
-    return getattr(compare_times(candidate, baseline, repeats), clock)
 
 
 def row(name: str, baseline: str, ratio: float, spread: float, goal: float | None = None) -> dict[str, Any]:

@@ -8,16 +8,16 @@ import time
 import pytest
 import torch
 
-from ssl_benchmarks import bench_overhead, bench_tokenizer
+from ssl_benchmarks import bench_overhead, bench_tokenizer, timing
 from ssl_benchmarks.bench_cli import main
-from ssl_benchmarks.timing import row, time_ratio
+from ssl_benchmarks.timing import PairsDone, compare_times, row
 from ssl_core.api import Device, Registry, validate_options
 
 CPU = Device(torch.device("cpu"), "fp32")
 
 
 def test_a_ratio_is_that_of_the_times():
-    ratio, spread = time_ratio(lambda: time.sleep(0.04), lambda: time.sleep(0.02), repeats=5)
+    ratio, spread = compare_times(lambda: time.sleep(0.04), lambda: time.sleep(0.02), repeats=5).wall
     assert ratio == pytest.approx(2, rel=0.25)
     assert spread < 0.5
 
@@ -30,8 +30,20 @@ def test_cpu_time_does_not_see_waiting():
         time.sleep(0.3)
         return work()
 
-    assert time_ratio(work_and_wait, work, repeats=3)[0] > 2
-    assert time_ratio(work_and_wait, work, repeats=3, clock="cpu")[0] < 2
+    found = compare_times(work_and_wait, work, repeats=3)
+    assert found.wall[0] > 2
+    assert found.cpu[0] < 2
+
+
+def test_a_long_measurement_says_how_far_it_is(monkeypatch, capsys):
+    now = iter((0.0, 1.0, 11.0, 12.0, 30.0))
+    monkeypatch.setattr(timing.time, "monotonic", lambda: next(now))
+    told = PairsDone("a step", 3)
+    for done in range(4):
+        told(done)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.splitlines() == ["a step: 1 of 3 pairs measured"]  # ten seconds apart, and not at the end
 
 
 def test_a_goal_is_met_or_missed():

@@ -38,6 +38,25 @@ def test_every_way_gives_both_views():
     assert loader_case.decoded(file).shape == (3, 375, 500)
 
 
+def test_the_reference_and_both_recipes_cut_the_same_crops(monkeypatch):
+    seen, draw = [], loader_case.random_crop_box
+
+    def watched(*arguments):
+        seen.append(draw(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(loader_case, "random_crop_box", watched)
+    monkeypatch.setattr("ssl_beit.two_view.random_crop_box", watched)
+    file = loader_case.made_files(1)[0]
+    for number in range(4):
+        seen.clear()
+        loader_case.reference_views(file, number)
+        for recipe in ("fast", "exact"):
+            loader_case.our_views(loader_case.two_view(recipe), file, number)
+        assert len(seen) == 3
+        assert len(set(seen)) == 1
+
+
 def test_rows_say_how_many_images_a_second():
     found = bench_loader.view_rows(loader_case.made_files(2), repeats=2)
     assert [line["baseline"] for line in found] == [

@@ -10,6 +10,7 @@ import torch
 from ssl_benchmarks import bench_features, bench_knn
 from ssl_benchmarks.bench_cli import main
 from ssl_benchmarks.knn import search_faiss
+from ssl_benchmarks.timing import Comparison
 from ssl_core.api import Device
 
 CPU = Device(torch.device("cpu"), "fp32")
@@ -21,12 +22,12 @@ def compared(monkeypatch) -> list:
     """Calls what would be measured, once, and keeps what it returns."""
     pairs = []
 
-    def time_ratio(candidate, baseline, **_):
+    def compare(candidate, baseline, repeats, name):
         pairs.append((candidate(), baseline()))
-        return 1.05, 0.01
+        return Comparison((1.2, 0.1), (1.05, 0.01), 0.5)
 
     for module in (bench_knn, bench_features):
-        monkeypatch.setattr(module, "time_ratio", time_ratio)
+        monkeypatch.setattr(module, "compare_times", compare)
     return pairs
 
 
@@ -43,6 +44,7 @@ def test_both_sides_of_the_extraction_see_the_same_images(compared):
     rows = bench_features.rows(CPU, "vit_tiny_patch16_224", image_size=32, images=5, repeats=1, workers=0)
     assert rows[0]["goal"] == 1.1
     assert rows[0].keys() >= COLUMNS
+    assert (rows[0]["ratio"], rows[0]["wall_ratio"], rows[0]["clock"]) == (1.05, 1.2, "cpu")
     ours, bare = compared[0]
     # Other weights, so the same shape and scale is all there is to compare.
     assert ours.shape == bare.shape == (5, 192)

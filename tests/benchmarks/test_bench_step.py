@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssl_benchmarks import bench_all, bench_attention, bench_step, bench_tokenizer, step_case, timing
+from ssl_benchmarks import bench_all, bench_attention, bench_step, bench_tokenizer, step_case
 from ssl_benchmarks.bench_cli import SUBCOMMANDS, main
 from ssl_benchmarks.bench_parts import DALLE_SIZE, beit_method, noise_batch
 from ssl_benchmarks.step_case import FULL_STEP, GIVEN_STEP, StepCase
@@ -33,7 +33,7 @@ def pairs(monkeypatch) -> list:
     """Calls what would be measured, once, and keeps it."""
     kept = []
 
-    def compare(candidate, baseline, repeats):
+    def compare(candidate, baseline, repeats, name):
         candidate(), baseline()
         kept.append((candidate, baseline))
         return Comparison((1.2, 0.1), (1.06, 0.01), 0.5)
@@ -62,7 +62,7 @@ def test_candidate_and_baseline_take_turns_and_one_function_may_be_both(monkeypa
     work = dict.fromkeys
     assert compare_times(lambda: work(range(50_000)), lambda: work(range(50_000)), repeats=3).cpu[0] < 3
     same = lambda: work(range(50_000))  # noqa: E731
-    assert timing.time_ratio(same, same, repeats=3)[0] > 0
+    assert compare_times(same, same, repeats=3).wall[0] > 0
 
 
 def test_a_goal_of_another_machine_is_a_row_that_says_why(capsys):
@@ -115,6 +115,26 @@ def test_the_ceiling_multiplies_as_much_as_the_step(small_dvae, pairs, monkeypat
     with FlopCounterMode(display=False) as counter:
         pairs[-1][1]()
     assert counter.get_total_flops() / 2 / 1e9 == pytest.approx(line["gflop_per_image"], rel=0.04)
+    # The fake says half a second for the step, 1.2 times the products'.
+    assert line["tflops_of_products"] == pytest.approx(2 * line["gflop_per_image"] * 1.2 / 0.5 / 1000, abs=1e-3)
+
+
+def test_gradients_are_not_summed_over_the_turns(pairs):
+    case = small_case(image_size=16, patch_size=4)
+    work = case._there_and_back(vit := case._vit(), lambda: vit(case._pixels()).patches)
+    work()
+    assert all(parameter.grad is None for parameter in vit.parameters())
+
+
+def test_goals_of_other_machines_are_rows():
+    found = {line["name"]: line["goal"] for line in bench_step._elsewhere("cpu")}
+    assert found[f"{GIVEN_STEP}, GPU"] == 1.05
+    assert found[f"{FULL_STEP}, GPU"] == 1.7
+    for size in ("vit_base", "vit_large"):
+        assert found[f"{FULL_STEP}, {size}, GPU"] == 2
+    assert found["BEiT vit_base, bf16 CPU"] == pytest.approx(1 / 1.12, abs=1e-3)
+    assert found["BEiT vit_tiny, bf16 CPU"] == pytest.approx(1 / 1.5, abs=1e-3)
+    assert not any("bf16 CPU" in line["name"] for line in bench_step._elsewhere("bf16 cpu"))
 
 
 def test_waits_are_seen(small_dvae):
@@ -161,6 +181,23 @@ def test_all_is_one_table_and_a_bench_that_cannot_run_loses_nothing_else(monkeyp
     assert all(line.keys() >= COLUMNS for line in found["rows"])
     assert found["rows"][0]["not_measured"] == "faiss does not work here"
     assert {line["bench"] for line in found["rows"]} == {"knn", "attention"}
+
+
+@pytest.mark.parametrize("command", ["all", "step", "loader", "tokenizer", "overhead"])
+def test_an_unknown_backbone_is_refused_before_anything_is_measured(command, capsys):
+    assert main([command, "--backbone", "nope"]) == 2
+    assert "invalid choice: 'nope'" in capsys.readouterr().err
+
+
+def test_memory_that_ends_loses_one_benchmark_and_what_was_measured_is_shown_at_once(monkeypatch, capsys):
+    def fail(flags, device):
+        assert "attention layer of BEiT" in capsys.readouterr().out
+        raise torch.OutOfMemoryError("CUDA out of memory.\nA long story")
+
+    monkeypatch.setattr("ssl_benchmarks.bench_knn.measure", fail)
+    monkeypatch.setattr(bench_all, "BENCHES", ("attention", "knn"))
+    assert main(["all", "--batch-size", "1", "--repeats", "1"]) == 0
+    assert "not measured: CUDA out of memory.\n" in capsys.readouterr().out
 
 
 def test_all_knows_every_benchmark_of_speed(capsys):
