@@ -18,7 +18,9 @@ INTERRUPTED = 130
 """Exit code of Ctrl-C before anything could be saved."""
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
-_NO_MEMORY = ("DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")
+_NO_MEMORY = ("DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
+_NOT_DETERMINISTIC = ("does not have a deterministic implementation", "this operation is not deterministic")
+"""What torch says of kernels that `runtime.deterministic` forbids."""
 
 
 class SslError(Exception):
@@ -122,6 +124,15 @@ def as_user_error(error: BaseException) -> SslError | None:
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
         where = f"{error.filename}: " if error.filename else ""
         return ResourceError(f"{where}{(error.strerror or message).lower()}")
+    if isinstance(error, RuntimeError) and any(text in message for text in _NOT_DETERMINISTIC):
+        if "CUBLAS_WORKSPACE_CONFIG" in message:
+            hint = "set the environment variable CUBLAS_WORKSPACE_CONFIG=:4096:8 before the process uses the GPU"
+            return UsageError("runtime.deterministic=true: matrix products came before it, without what it needs", hint)
+        kernel = message.partition(" ")[0]
+        return UsageError(
+            f"runtime.deterministic=true: a part of this run needs {kernel}, which this device computes in no fixed "
+            "order; set runtime.deterministic=false, or choose other parts"
+        )
     return None
 
 

@@ -55,8 +55,9 @@ def choose_device(options: RuntimeOptions, local_rank: int = 0) -> Device:
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cuda.matmul.allow_tf32 = not options.deterministic
-    if options.deterministic:
+        # torch reads it once, with the process's first matrix product, and a later run may be a deterministic one.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if options.deterministic:
         torch.use_deterministic_algorithms(True)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -82,7 +83,8 @@ def _precision(options: RuntimeOptions, device: torch.device) -> str:
     if options.precision != "auto":
         return options.precision
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        # By default torch also counts GPUs that emulate bf16, which is slower than fp32.
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     # Without the AVX-512 instructions bf16 is emulated, and slower than fp32. The test is not public yet.
     native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return "bf16" if native() else "fp32"

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
+
+# torch reads it with the first matrix product, and the tests of whole runs come after others.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def pytest_collection_modifyitems(items):
@@ -18,8 +23,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def _settings_are_put_back():
     """A run sets what all of torch shares."""
-    matmul = torch.backends.cuda.matmul.allow_tf32
+    matmul, convolution = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     deterministic = torch.are_deterministic_algorithms_enabled()
     yield
-    torch.backends.cuda.matmul.allow_tf32 = matmul
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, convolution
     torch.use_deterministic_algorithms(deterministic)

@@ -70,7 +70,7 @@ def test_nothing_is_compiled_after_the_second_step_and_compiled_steps_equal_plai
 
 
 def test_the_first_steps_equal_those_on_a_cpu():
-    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     (_, there), (_, here) = make_step("fp32"), make_step("fp32", "cpu")
     for _ in range(3):
         torch.testing.assert_close(there().cpu(), here(), atol=1e-3, rtol=1e-3)
