@@ -13,7 +13,7 @@ import torch
 
 Clock = Literal["wall", "cpu"]
 _CLOCKS: Mapping[Clock, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
-_SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BEFORE_FIRST_LINE, _SECONDS_BETWEEN_LINES = 2.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Comparison:
 
 
 class PairsDone:
-    """Says on stderr, every ten seconds, how many pairs have been measured.
+    """Says on stderr how many pairs have been measured: after two seconds, then every ten.
 
     It prints from the thread that measures, between two pairs: the thread of a progress bar would count as CPU time.
 
@@ -64,13 +64,13 @@ class PairsDone:
     def __init__(self, name: str, repeats: int):
         self._name = name
         self._repeats = repeats
-        self._printed = time.monotonic()
+        self._next = time.monotonic() + _SECONDS_BEFORE_FIRST_LINE
 
     def __call__(self, done: int) -> None:
         """Takes the number of pairs that are done."""
         now = time.monotonic()
-        if now - self._printed >= _SECONDS_BETWEEN_LINES and done < self._repeats:
-            self._printed = now
+        if now >= self._next and done < self._repeats:
+            self._next = now + _SECONDS_BETWEEN_LINES
             print(f"{self._name}: {done} of {self._repeats} pairs measured", file=sys.stderr, flush=True)
 
 

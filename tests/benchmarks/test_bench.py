@@ -36,14 +36,15 @@ def test_cpu_time_does_not_see_waiting():
 
 
 def test_a_long_measurement_says_how_far_it_is(monkeypatch, capsys):
-    now = iter((0.0, 1.0, 11.0, 12.0, 30.0))
+    now = iter((0.0, 1.0, 3.0, 12.0, 13.0, 30.0))
     monkeypatch.setattr(timing.time, "monotonic", lambda: next(now))
-    told = PairsDone("a step", 3)
-    for done in range(4):
+    told = PairsDone("a step", 4)
+    for done in range(5):
         told(done)
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.splitlines() == ["a step: 1 of 3 pairs measured"]  # ten seconds apart, and not at the end
+    # After two seconds, then ten seconds apart, and not at the end.
+    assert printed.err.splitlines() == ["a step: 1 of 4 pairs measured", "a step: 3 of 4 pairs measured"]
 
 
 def test_a_goal_is_met_or_missed():
