@@ -31,6 +31,9 @@ def compile_blocks(method: nn.Module, backend: str | Callable = "inductor") -> N
     # training and evaluation; torch's default limit would leave the later blocks uncompiled. It is counted for
     # each `forward` in the source, which the blocks of backbones and heads may share.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * len(blocks))
+    # Under DDP the compiler would cut each block where the gradients' buckets end, to send them earlier. Blocks are
+    # small enough as they are, and cutting fails where they differ in drop path.
+    torch._dynamo.config.optimize_ddp = False
     for block in blocks:
         block.compile(backend=backend)
 
