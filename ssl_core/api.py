@@ -62,8 +62,8 @@ if TYPE_CHECKING:
     from ssl_core.data.clean import clean_loader, default_batch_size, default_workers
     from ssl_core.data.colours import change_colours, colour_matrix
     from ssl_core.data.cropping import center_view, crop_and_resize, random_crop_box, to_tensor
+    from ssl_core.data.cuts import Cuts, PictureCuts, cuts_of
     from ssl_core.data.facts import median_size
-    from ssl_core.data.fast_cut import crop_bytes, decode_for, resize_bytes
     from ssl_core.data.killed_workers import surviving_batches
     from ssl_core.data.labelled import LabelledSplits, labelled_indices, labelled_splits
     from ssl_core.data.loader import training_loader
@@ -111,6 +111,7 @@ _LAZY = {
     "CachedImages": "ssl_core.data.memory",
     "CheckpointFormat": "ssl_core.contracts.evaluation",
     "Classifier": "ssl_core.classification.classifier",
+    "Cuts": "ssl_core.data.cuts",
     "DataOptions": "ssl_core.config.sections",
     "DataSource": "ssl_core.contracts.data",
     "DataSpec": "ssl_core.contracts.data",
@@ -136,6 +137,7 @@ _LAZY = {
     "Parser": "ssl_core.cli.arguments",
     "Picture": "ssl_core.contracts.data",
     "Processes": "ssl_core.runner.processes",
+    "PictureCuts": "ssl_core.data.cuts",
     "Progress": "ssl_core.contracts.method",
     "Registry": "ssl_core.plugins.registry",
     "RunAccess": "ssl_core.contracts.hooks",
@@ -165,12 +167,11 @@ _LAZY = {
     "compile_blocks": "ssl_core.runner.compiling",
     "compile_method": "ssl_core.runner.compiling",
     "crop_and_resize": "ssl_core.data.cropping",
-    "crop_bytes": "ssl_core.data.fast_cut",
     "crop_fraction_of": "ssl_core.classification.accuracy",
+    "cuts_of": "ssl_core.data.cuts",
     "dead_codes": "ssl_core.codebook",
     "default_batch_size": "ssl_core.data.clean",
     "default_workers": "ssl_core.data.clean",
-    "decode_for": "ssl_core.data.fast_cut",
     "download": "ssl_core.download",
     "ema_update": "ssl_core.ema",
     "entropy": "ssl_core.codebook",
@@ -202,7 +203,6 @@ _LAZY = {
     "read_clean": "ssl_core.data.reading",
     "read_export": "ssl_core.loading",
     "read_picture": "ssl_core.data.reading",
-    "resize_bytes": "ssl_core.data.fast_cut",
     "resume": "ssl_core.training",
     "run_command": "ssl_core.cli.console",
     "run_subcommands": "ssl_core.cli.subcommands",

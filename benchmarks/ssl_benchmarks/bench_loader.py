@@ -14,11 +14,13 @@ import torch
 from ssl_benchmarks.bench_help import BACKBONES, add_common_flags, bench_parser, run_bench
 from ssl_benchmarks.bench_parts import DALLE_SIZE, PROGRESS, beit_method, training_step
 from ssl_benchmarks.loader_case import (
+    ONE_VIEW,
     FilesInMemory,
     decoded,
     files_of,
     made_files,
     our_views,
+    random_crops,
     reference_views,
     two_view,
 )
@@ -79,12 +81,16 @@ def view_rows(files: Sequence[bytes], repeats: int) -> list[dict[str, Any]]:
 
     ours = all_of(lambda file, number: our_views(fast, file, number))
     ours_exact = all_of(lambda file, number: our_views(exact, file, number))
+    crops, crops_exact = random_crops("fast"), random_crops("exact")
+    one = all_of(lambda file, number: our_views(crops, file, number, ONE_VIEW))
+    one_exact = all_of(lambda file, number: our_views(crops_exact, file, number, ONE_VIEW))
     reference = all_of(reference_views)
     alone = all_of(lambda file, number: decoded(file))
     cases = (
         ("two views, recipe fast", ours, "the reference's pipeline with Pillow", reference, REFERENCE_GOAL),
         ("two views, recipe fast", ours, "decoding alone", alone, DECODE_GOAL),
         ("two views, recipe exact", ours_exact, "the reference's pipeline with Pillow", reference, None),
+        ("one view of core:augment, recipe fast", one, "the same view, recipe exact", one_exact, None),
     )
     found = []
     for name, work, baseline, base, goal in cases:

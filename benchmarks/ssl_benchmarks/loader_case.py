@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ from ssl_core.api import (
 
 VIEWS = {"image": ViewSpec(224), "tokens": ViewSpec(112, interpolation="lanczos", crop_of="image")}
 """BEiT's two views."""
+
+ONE_VIEW = {"image": ViewSpec(224)}
 
 _WIDTH, _HEIGHT = 500, 375
 _QUALITY = 88
@@ -99,10 +101,18 @@ def two_view(recipe: str, **options: float) -> Transform:
     return component.load()(component.options(recipe=recipe, **options), BuildContext())
 
 
-def our_views(transform: Transform, file: bytes, seed: int) -> dict[str, Tensor] | Views:
+def random_crops(recipe: str) -> Transform:
+    """Builds the transform of MAE, SimMIM and the tokenizers: a crop and a flip."""
+    component = Registry.load(safe=True).find("core:augment", "transform").component
+    return component.load()(component.options(recipe=recipe), BuildContext())
+
+
+def our_views(
+    transform: Transform, file: bytes, seed: int, views: Mapping[str, ViewSpec] = VIEWS
+) -> dict[str, Tensor] | Views:
     """Cuts the views of one file as the loader does."""
     image = EncodedPicture(file) if transform.takes_pictures else Image.open(io.BytesIO(file)).convert("RGB")
-    return transform(image, VIEWS, lambda name: random.Random(f"{seed} {name}"))
+    return transform(image, views, lambda name: random.Random(f"{seed} {name}"))
 
 
 def reference_views(file: bytes, seed: int) -> tuple[Tensor, Tensor]:

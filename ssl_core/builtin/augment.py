@@ -1,21 +1,23 @@
-"""Augment: random resized crops, flips and colour changes, with Pillow."""
+"""Augment: random resized crops, flips and colour changes."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+from PIL import Image, ImageEnhance, ImageFilter
 from torch import Tensor
 
 from ssl_core.builtin.options import AugmentOptions
 from ssl_core.contracts.batch import ViewSpec
 from ssl_core.contracts.context import BuildContext
-from ssl_core.contracts.data import Transform
-from ssl_core.data.cropping import Box, crop_and_resize, random_crop_box, to_tensor
+from ssl_core.contracts.data import Picture, Transform
+from ssl_core.data.cropping import Box, random_crop_box
+from ssl_core.data.cuts import Cuts, cuts_of
 from ssl_core.errors import UsageError
 
 _ENHANCERS = {
@@ -49,26 +51,31 @@ class Augment(Transform):
 
     Per crop the draws are, in order: the box (`random_crop_box`), the flip, the colour changes and
     their order, grey, blur. What is switched off draws nothing. Changes of colour are made on the
-    resized crop, which is where they are cheap.
+    resized crop, which is where they are cheap, by Pillow with either recipe.
     """
 
     def __init__(self, options: AugmentOptions, context: BuildContext):
         self.options = options
+        self.takes_pictures = options.recipe == "fast"
+        self.faster = None if self.takes_pictures else "transform.recipe=fast"
 
     def __call__(
-        self, image: Image.Image, views: Mapping[str, ViewSpec], rng: Callable[[str], random.Random]
+        self, image: Image.Image | Picture, views: Mapping[str, ViewSpec], rng: Callable[[str], random.Random]
     ) -> dict[str, Tensor]:
         crops: dict[str, list[Crop]] = {}
-        result = {}
-        for name, view in views.items():
+        for name in views:
             owner = _owner(name, views)
             if owner not in crops:
                 generator = rng(owner)
                 crops[owner] = [
                     self._draw(image.size, views[owner].scale, generator) for _ in range(views[owner].count)
                 ]
-            cut = [self._cut(image, crop, view) for crop in crops[owner][: view.count]]
-            result[name] = torch.stack(cut) if len(cut) > 1 else cut[0][None]  # (count, 3, size, size)
+        shown = {name: crops[_owner(name, views)][: view.count] for name, view in views.items()}
+        cuts = cuts_of(image, [(crop.box, views[name].size) for name, own in shown.items() for crop in own])
+        result = {}
+        for name, view in views.items():
+            cut = [_cut(cuts, crop, view) for crop in shown[name]]
+            result[name] = torch.cat(cut) if len(cut) > 1 else cut[0]  # (count, 3, size, size)
         return result
 
     def _draw(self, size: tuple[int, int], scale: tuple[float, float] | None, rng: random.Random) -> Crop:
@@ -87,18 +94,20 @@ class Augment(Transform):
         blur = rng.uniform(0.1, 2.0) if options.blur > 0 and rng.random() < options.blur else 0.0
         return Crop(box, flip, tuple(colour), gray, blur)
 
-    def _cut(self, image: Image.Image, crop: Crop, view: ViewSpec) -> Tensor:
-        """Returns one crop of a view, (3, size, size) uint8."""
-        result = crop_and_resize(image, crop.box, view.size, view.interpolation)
-        if crop.flip:
-            result = ImageOps.mirror(result)
-        for operation, amount in crop.colour:
-            result = _turn_hue(result, amount) if operation == "hue" else _ENHANCERS[operation](result).enhance(amount)
-        if crop.gray:
-            result = result.convert("L").convert("RGB")
-        if crop.blur:
-            result = result.filter(ImageFilter.GaussianBlur(crop.blur))
-        return to_tensor(result)
+
+def _cut(cuts: Cuts, crop: Crop, view: ViewSpec) -> Tensor:
+    """Returns one crop of a view, (1, 3, size, size) uint8."""
+    changed = crop.colour or crop.gray or crop.blur
+    change = partial(_change, crop=crop) if changed else None
+    return cuts.view(crop.box, view.size, view.interpolation, crop.flip, change)
+
+
+def _change(image: Image.Image, crop: Crop) -> Image.Image:
+    for operation, amount in crop.colour:
+        image = _turn_hue(image, amount) if operation == "hue" else _ENHANCERS[operation](image).enhance(amount)
+    if crop.gray:
+        image = image.convert("L").convert("RGB")
+    return image.filter(ImageFilter.GaussianBlur(crop.blur)) if crop.blur else image
 
 
 def _owner(name: str, views: Mapping[str, ViewSpec]) -> str:

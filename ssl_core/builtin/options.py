@@ -82,6 +82,9 @@ class TimmDatasetOptions(Options):
 class AugmentOptions(Options):
     """Random resized crops with flips and, if wanted, colour changes."""
 
+    recipe: Literal["fast", "exact"] = "fast"
+    """`fast`: decoded as small as the crops allow, and resized on bytes. `exact`: decoded and resized by Pillow. The
+    crops and changes are the same."""
     scale: tuple[float, float] = (0.2, 1.0)
     """Share of the image's area that a crop covers, where the method does not say."""
     ratio: tuple[float, float] = (3 / 4, 4 / 3)

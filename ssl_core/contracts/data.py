@@ -41,6 +41,10 @@ class Picture(ABC):
             BadImage: it cannot be decoded.
         """
 
+    def image(self) -> Image.Image:
+        """Decodes it at full size by Pillow: RGB, upright. Raises `BadImage`."""
+        return Image.fromarray(self.pixels().permute(1, 2, 0).numpy())
+
 
 class ImageSet(ABC):
     """One split: a sequence of images, picklable, with labels or without.

@@ -48,9 +48,32 @@ def read_rgb(file: Path | str | BinaryIO, max_pixels: int = MAX_PIXELS) -> Image
     Raises:
         BadImage: missing, not an image, truncated, or too large.
     """
+    with open_image(file, max_pixels) as image:
+        return decode_rgb(image)
+
+
+def open_image(file: Path | str | BinaryIO, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Opens an image file, of which Pillow reads no more than the header.
+
+    Raises:
+        BadImage: missing, not an image, or too large.
+    """
     try:
-        with _open(file, max_pixels) as image:
-            return to_rgb(image)
+        return _open(file, max_pixels)
+    except (BadImage, MemoryError):
+        raise
+    except Exception as error:
+        raise BadImage(f"{type(error).__name__}: {error}") from None
+
+
+def decode_rgb(image: Image.Image) -> Image.Image:
+    """Decodes an opened image to upright RGB, see `to_rgb`.
+
+    Raises:
+        BadImage: it is damaged or truncated.
+    """
+    try:
+        return to_rgb(image)
     except (BadImage, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise a dozen kinds on damaged files
@@ -59,27 +82,23 @@ def read_rgb(file: Path | str | BinaryIO, max_pixels: int = MAX_PIXELS) -> Image
 
 def read_size(file: Path | str | BinaryIO, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Returns (width, height) of the upright image from the file's header alone. Raises `BadImage`."""
-    return upright_size(*image_header(file, max_pixels))
-
-
-def image_header(file: Path | str | BinaryIO, max_pixels: int = MAX_PIXELS) -> tuple[tuple[int, int], int]:
-    """Returns (width, height) as the file has it, and the EXIF orientation, 1 to 8.
-
-    Raises:
-        BadImage: missing, not an image, or too large.
-    """
-    try:
-        with _open(file, max_pixels) as image:
-            return image.size, _orientation(image)
-    except BadImage:
-        raise
-    except Exception as error:
-        raise BadImage(f"{type(error).__name__}: {error}") from None
+    with open_image(file, max_pixels) as image:
+        return upright_size(image.size, orientation_of(image))
 
 
 def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
     """Returns (width, height) once the EXIF orientation is applied."""
     return size[::-1] if orientation >= 5 else size
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Returns the EXIF orientation of an opened image, 1 to 8."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # getexif would decode the whole file to look for it behind the pixels
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged metadata does not spoil the pixels
+        return 1
 
 
 def check_area(width: int, height: int, max_pixels: int) -> None:
@@ -93,7 +112,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
     Integers beyond 8 bits are taken as 16-bit; floats as in [0, 1] unless a pixel is larger.
     """
-    orientation = _orientation(image)
+    orientation = orientation_of(image)
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
     if image.mode.startswith("I") or image.mode == "F":
@@ -118,15 +137,6 @@ def _to_8_bit(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind == "u" or scaled.max(initial=0) > 255:
         scaled = scaled / 257  # 65,535 to 255
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
-
-
-def _orientation(image: Image.Image) -> int:
-    if image.format == "PNG" and "exif" not in image.info:
-        return 1  # getexif would decode the whole file to look for it behind the pixels
-    try:
-        return image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged metadata does not spoil the pixels
-        return 1
 
 
 def _open(file: Path | str | BinaryIO, max_pixels: int) -> Image.Image:

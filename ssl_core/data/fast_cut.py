@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -18,32 +20,32 @@ _SHRINKS = (8, 4, 2)
 """What a JPEG can be shrunk by while it is decoded."""
 
 
-def decode_for(picture: Picture, boxes: Sequence[Box], size: int) -> tuple[Tensor, list[Box]]:
+def decode_for(picture: Picture, wanted: Sequence[tuple[Box, int]]) -> tuple[Tensor, list[Box]]:
     """Decodes a picture as small as its crops allow: none of them may become smaller than what is made of it.
 
     Args:
         picture: what is cut.
-        boxes: at full size.
-        size: pixels of the largest view that is made of them.
+        wanted: the boxes at full size, each with the pixels of the largest view that is made of it.
 
     Returns:
         pixels (3, H, W) uint8, and the boxes in them. Raises `BadImage`.
     """
-    shortest = min(min(height, width) for _, _, height, width in boxes)
-    shrink = next((factor for factor in _SHRINKS if shortest >= factor * size), 1)
+    boxes = [box for box, _ in wanted]
+    allowed = min(min(height, width) / size for (_, _, height, width), size in wanted)
+    shrink = next((factor for factor in _SHRINKS if allowed >= factor), 1)
     full_width, full_height = picture.size
     pixels = picture.pixels(shrink)
     height, width = pixels.shape[1:]
     if (width, height) == (full_width, full_height):
-        return pixels, list(boxes)
+        return pixels, boxes
     return pixels, [_scaled(box, height / full_height, width / full_width) for box in boxes]
 
 
-def crop_bytes(pixels: Tensor, box: Box) -> Tensor:
-    """Copies a crop of (3, H, W) uint8, as (1, 3, height, width) in `channels_last`, which is resized fastest."""
+def crop_bytes(pixels: np.ndarray, box: Box) -> Tensor:
+    """Copies a crop of (H, W, 3) uint8, as (1, 3, height, width) in `channels_last`, which is resized fastest."""
     top, left, height, width = box
-    crop = pixels[:, top : top + height, left : left + width].permute(1, 2, 0).contiguous()  # (height, width, 3)
-    return crop[None].permute(0, 3, 1, 2)  # (1, 3, height, width)
+    crop = np.ascontiguousarray(pixels[top : top + height, left : left + width])  # numpy is quicker to start than torch
+    return torch.from_numpy(crop)[None].permute(0, 3, 1, 2)  # (1, 3, height, width)
 
 
 def resize_bytes(crop: Tensor, size: int, interpolation: str, flip: bool = False) -> Tensor:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ssl_core.contracts.data import BadImage, Picture
-from ssl_core.data.decode import MAX_PIXELS, check_area, image_header, read_rgb, to_rgb, upright_size
+from ssl_core.data.decode import MAX_PIXELS, check_area, decode_rgb, open_image, orientation_of, upright_size
 from ssl_core.data.jpeg_header import jpeg_header
 
 try:
@@ -73,10 +73,15 @@ class EncodedPicture(Picture):
         self._max_pixels = max_pixels
 
     @cached_property
+    def _opened(self) -> Image.Image:
+        """The file as Pillow opens it, not decoded."""
+        return open_image(io.BytesIO(self._data), self._max_pixels)
+
+    @cached_property
     def _header(self) -> _Header:
         found = jpeg_header(self._data)
         if found is None or found.exif:
-            return _Header(found is not None, *image_header(io.BytesIO(self._data), self._max_pixels))
+            return _Header(found is not None, self._opened.size, orientation_of(self._opened))
         check_area(found.width, found.height, self._max_pixels)
         return _Header(True, (found.width, found.height), 1)
 
@@ -93,7 +98,10 @@ class EncodedPicture(Picture):
             pixels = self._decode_jpeg()
             if pixels is not None:
                 return _upright(pixels, header.orientation)
-        return _from_pillow(read_rgb(io.BytesIO(self._data), self._max_pixels))
+        return _from_pillow(self.image())
+
+    def image(self) -> Image.Image:
+        return decode_rgb(self._opened)
 
     def _decode_jpeg(self) -> Tensor | None:
         """Returns (3, H, W) as the file has it, or None where Pillow must try."""
@@ -110,14 +118,9 @@ class EncodedPicture(Picture):
 
     def _read_shrunk(self, least: tuple[int, int]) -> Image.Image:
         """Decodes at 1/2, 1/4 or 1/8 of the size, at least (width, height)."""
-        try:
-            with Image.open(io.BytesIO(self._data), formats=("JPEG",)) as image:
-                image.draft(None, least)
-                return to_rgb(image)
-        except MemoryError:
-            raise
-        except Exception as error:  # Pillow's decoders raise a dozen kinds on damaged files
-            raise BadImage(f"{type(error).__name__}: {error}") from None
+        with open_image(io.BytesIO(self._data), self._max_pixels) as image:
+            image.draft(None, least)
+            return decode_rgb(image)
 
 
 def read_file(path: str) -> bytes:

@@ -87,7 +87,9 @@ def test_shapes_and_dtypes():
         "tokens": (16, 3, 4, 4),
         "small": (8, 3, 6, 6),
     }
-    assert all(view.dtype == torch.uint8 and view.is_contiguous() for view in batch.views.values())
+    dense = [view.is_contiguous(memory_format=torch.channels_last) for view in batch.views.values()]
+    assert all(dense)
+    assert all(view.dtype == torch.uint8 for view in batch.views.values())
     assert batch.mask.hidden.shape == (8, 1, 16)
     assert batch.mask.ids.shape == (8, 1, 10)
     assert batch.mask.visible_ids.shape == (8, 6)

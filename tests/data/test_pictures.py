@@ -146,7 +146,7 @@ def test_sets_in_memory_and_parts_of_sets_give_pictures():
 def test_a_crop_is_pillows_to_a_fraction_of_a_level(interpolation):
     image = smooth(120, 90)
     box = (10, 20, 61, 73)
-    found = resize_bytes(crop_bytes(ArrayPicture(np.array(image)).pixels(), box), 32, interpolation, flip=True)
+    found = resize_bytes(crop_bytes(np.array(image), box), 32, interpolation, flip=True)
     assert found.shape == (1, 3, 32, 32)
     assert found.is_contiguous(memory_format=torch.channels_last)
     filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -158,7 +158,7 @@ def test_a_crop_is_pillows_to_a_fraction_of_a_level(interpolation):
 def test_a_crop_is_never_enlarged_by_a_shrunk_decode():
     picture = EncodedPicture(encoded(smooth(1600, 1200), quality=92))
     for side, shrink in ((223, 1), (447, 1), (448, 2), (900, 4)):
-        pixels, boxes = decode_for(picture, [(100, 200, side, side), (0, 0, 1000, 1000)], 224)
+        pixels, boxes = decode_for(picture, [((100, 200, side, side), 224), ((0, 0, 1000, 1000), 224)])
         assert pixels.shape[2] == 1600 // shrink
         assert boxes[0][2] == pytest.approx(side / shrink, abs=1)
         assert boxes[0][:2] == (100 // shrink, 200 // shrink)

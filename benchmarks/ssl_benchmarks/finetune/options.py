@@ -15,6 +15,9 @@ _POLICY = re.compile(r"rand(-(m\d+|n\d+|p[\d.]+|mstd[\d.]+|mmax\d+|inc[01]|t\w+)
 class RandAugmentOptions(Options):
     """Random resized crops with flips and RandAugment."""
 
+    recipe: Literal["fast", "exact"] = "fast"
+    """`fast`: decoded as small as the crops allow, and resized on bytes. `exact`: decoded and resized by Pillow. The
+    crops and changes are the same."""
     scale: tuple[float, float] = (0.08, 1.0)
     """Share of the image's area that a crop covers, (low, high)."""
     ratio: tuple[float, float] = (3 / 4, 4 / 3)

@@ -13,15 +13,13 @@ from ssl_beit.options import TwoViewOptions
 from ssl_core.api import (
     BuildContext,
     Picture,
+    PictureCuts,
     Transform,
     Views,
     ViewSpec,
     colour_matrix,
     crop_and_resize,
-    crop_bytes,
-    decode_for,
     random_crop_box,
-    resize_bytes,
     to_tensor,
 )
 
@@ -41,7 +39,7 @@ class TwoView(Transform):
     that the tokenizer sees what the backbone sees, jitter included. The whole image is jittered
     before it is cropped, as the reference does: contrast depends on it.
 
-    The recipe `fast` draws the same numbers and cuts the same crops, on bytes (`ssl_core/data/fast_cut.py`). Jitter is
+    The recipe `fast` draws the same numbers and cuts the same crops, on bytes (`ssl_core/data/cuts.py`). Jitter is
     left to the device, by the same factors, contrast about the mean of the whole image (`ssl_core/data/colours.py`).
     """
 
@@ -101,19 +99,17 @@ def _cut_fast(
     if flip:
         width = picture.size[0]
         boxes = {name: [_mirrored(box, width) for box in own] for name, own in boxes.items()}
-    every = [box for own in boxes.values() for box in own]
-    pixels, scaled = decode_for(picture, every, max(spec.size for spec in views.values()))
+    shown = {name: boxes[spec.crop_of or name][: spec.count] for name, spec in views.items()}
+    cuts = PictureCuts(picture, [(box, views[name].size) for name, own in shown.items() for box in own])
     # First of all, while the image is in the processor's cache.
-    colours = colour_matrix(jitter, pixels) if jitter else None
-    crops = {box: crop_bytes(pixels, place) for box, place in zip(every, scaled, strict=True)}
-    cuts = {}
+    colours = colour_matrix(jitter, cuts.pixels) if jitter else None
+    pixels = {}
     for name, spec in views.items():
-        shown = [crops[box] for box in boxes[spec.crop_of or name][: spec.count]]
-        resized = [resize_bytes(crop, spec.size, spec.interpolation, flip) for crop in shown]
-        cuts[name] = torch.cat(resized) if len(resized) > 1 else resized[0]  # (count, 3, size, size)
+        cut = [cuts.view(box, spec.size, spec.interpolation, flip) for box in shown[name]]
+        pixels[name] = torch.cat(cut) if len(cut) > 1 else cut[0]  # (count, 3, size, size)
     if colours is None:
-        return Views(cuts)
-    return Views(cuts, {name: colours.expand(spec.count, 3, 4) for name, spec in views.items()})
+        return Views(pixels)
+    return Views(pixels, {name: colours.expand(spec.count, 3, 4) for name, spec in views.items()})
 
 
 def _mirrored(box: Box, width: int) -> Box:

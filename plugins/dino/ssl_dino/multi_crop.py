@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from PIL import Image, ImageFilter, ImageOps
 from torch import Tensor
 from torchvision.transforms import functional
 
-from ssl_core.api import BuildContext, Transform, ViewSpec, crop_and_resize, random_crop_box, to_tensor
+from ssl_core.api import BuildContext, Cuts, Picture, Transform, ViewSpec, cuts_of, random_crop_box
 from ssl_dino.options import MultiCropOptions
 
 _COLOURS = {
@@ -49,22 +50,25 @@ class MultiCrop(Transform):
     """Cuts each view's crops; those of the view `image` are the global ones.
 
     Per crop the draws are, in order: the box, the flip, whether the colours change, by how much and in which order,
-    grey, blur, solarisation. What is switched off draws nothing. All changes are made on the resized crop.
+    grey, blur, solarisation. What is switched off draws nothing. All changes are made on the resized crop, by Pillow.
     A view with `crop_of` shows the same crops as that view, at its own size.
     """
 
     def __init__(self, options: MultiCropOptions, context: BuildContext):
         self.options = options
+        self.takes_pictures = options.recipe == "fast"
+        self.faster = None if self.takes_pictures else "transform.recipe=fast"
 
     def __call__(
-        self, image: Image.Image, views: Mapping[str, ViewSpec], rng: Callable[[str], random.Random]
+        self, image: Image.Image | Picture, views: Mapping[str, ViewSpec], rng: Callable[[str], random.Random]
     ) -> dict[str, Tensor]:
         crops = {
             name: self._draw(image.size, name, spec, rng(name)) for name, spec in views.items() if spec.crop_of is None
         }
+        shown = {name: crops[spec.crop_of or name][: spec.count] for name, spec in views.items()}
+        cuts = cuts_of(image, [(crop.box, views[name].size) for name, own in shown.items() for crop in own])
         return {
-            name: torch.stack([self._cut(image, crop, spec) for crop in crops[spec.crop_of or name][: spec.count]])
-            for name, spec in views.items()
+            name: torch.cat([_cut(cuts, crop, spec) for crop in shown[name]]) for name, spec in views.items()
         }  # (count, 3, size, size) each
 
     def _draw(self, size: tuple[int, int], name: str, spec: ViewSpec, rng: random.Random) -> list[Crop]:
@@ -100,21 +104,22 @@ class MultiCrop(Transform):
         rng.shuffle(colours)
         return tuple(colours)
 
-    @staticmethod
-    def _cut(image: Image.Image, crop: Crop, spec: ViewSpec) -> Tensor:
-        """Returns one crop, (3, size, size) uint8."""
-        result = crop_and_resize(image, crop.box, spec.size, spec.interpolation)
-        if crop.flip:
-            result = ImageOps.mirror(result)
-        for operation, amount in crop.colours:
-            result = _COLOURS[operation](result, amount)
-        if crop.gray:
-            result = result.convert("L").convert("RGB")
-        if crop.sigma:
-            result = result.filter(ImageFilter.GaussianBlur(crop.sigma))
-        if crop.solarize:
-            result = ImageOps.solarize(result)
-        return to_tensor(result)
+
+def _cut(cuts: Cuts, crop: Crop, spec: ViewSpec) -> Tensor:
+    """Returns one crop, (1, 3, size, size) uint8."""
+    changed = crop.colours or crop.gray or crop.sigma or crop.solarize
+    change = partial(_change, crop=crop) if changed else None
+    return cuts.view(crop.box, spec.size, spec.interpolation, crop.flip, change)
+
+
+def _change(image: Image.Image, crop: Crop) -> Image.Image:
+    for operation, amount in crop.colours:
+        image = _COLOURS[operation](image, amount)
+    if crop.gray:
+        image = image.convert("L").convert("RGB")
+    if crop.sigma:
+        image = image.filter(ImageFilter.GaussianBlur(crop.sigma))
+    return ImageOps.solarize(image) if crop.solarize else image
 
 
 def _happens(probability: float, rng: random.Random) -> bool:

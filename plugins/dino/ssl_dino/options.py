@@ -51,6 +51,9 @@ class DinoOptions(Options):
 class MultiCropOptions(Options):
     """How each crop is changed. A pair is for the first and the second crop of the view `image`."""
 
+    recipe: Literal["fast", "exact"] = "fast"
+    """`fast`: decoded as small as the crops allow, and resized on bytes. `exact`: decoded and resized by Pillow. The
+    crops and changes are the same."""
     scale: tuple[float, float] = (0.25, 1.0)
     """Share of the image's area that a crop covers, where the method does not say."""
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
