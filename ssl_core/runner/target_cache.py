@@ -105,8 +105,9 @@ class TargetKeeper:
             )
         places = [(epoch % self.views, number) for number in index.tolist()]
         if targets.device.type == "cuda":
-            copy = torch.empty(targets.shape, dtype=torch.int32, pin_memory=True)
-            copy.copy_(targets, non_blocking=True)
+            ids = targets.to(torch.int32)  # here: a copy that converts on its way may wait for the device
+            copy = torch.empty(ids.shape, dtype=ids.dtype, pin_memory=True)
+            copy.copy_(ids, non_blocking=True)
             event = torch.cuda.Event()
             event.record()
             self._pending.append((places, copy, event))
