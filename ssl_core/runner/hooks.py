@@ -17,10 +17,13 @@ from ssl_core.data.bad_images import BadImages
 from ssl_core.runner.device import memory_bytes
 from ssl_core.runner.disk import dispensable
 from ssl_core.runner.processes import Processes
-from ssl_core.runner.reporter import Reporter
+from ssl_core.runner.reporter import Reporter, duration
 from ssl_core.runner.run_folder import RunFolder
 from ssl_core.runner.run_state import RunState
 from ssl_core.runner.saving import CheckpointWriter
+
+_SILENCE = 15.0
+"""Seconds after which a run says a word before its first line of values."""
 
 _SHEET_WIDTH = 480
 """Pixels up to which a sheet of small pictures is enlarged."""
@@ -58,6 +61,7 @@ class LogHook(TrainingHook):
         self._since = self._start = time.perf_counter()
         self._first_step = state.step
         self._waited = 0.0
+        self._spoke = False
 
     @property
     def waiting_share(self) -> float:
@@ -71,6 +75,7 @@ class LogHook(TrainingHook):
 
     def after_step(self, method: Method, progress: Progress) -> None:
         if progress.step % self.every and progress.step != progress.total_steps:
+            self._break_the_silence(progress)
             return
         values = self._read(progress)
         self.last = values
@@ -84,6 +89,18 @@ class LogHook(TrainingHook):
             self._diagnose(method, values, progress)
         for listener in self.listeners:
             listener.after_log(values, progress)
+
+    def _break_the_silence(self, progress: Progress) -> None:
+        """Says once how long an update takes, where the first line of values is far away."""
+        done, elapsed = progress.step - self._first_step, time.perf_counter() - self._start
+        if self._spoke or progress.step > self._first_step + self.every or elapsed < _SILENCE:
+            return
+        self._spoke = True
+        per_step = elapsed / done
+        self.reporter.say(
+            f"step {progress.step}/{progress.total_steps}: about {per_step:.0f} s an update, values come every "
+            f"{self.every} updates (log.every), ETA {duration(per_step * (progress.total_steps - progress.step))}"
+        )
 
     def _diagnose(self, method: Method, values: Mapping[str, float], progress: Progress) -> None:
         """Prints what the method says is wrong, each trouble once."""

@@ -1,0 +1,52 @@
+"""A run does not stay silent until its first line of values."""
+
+from __future__ import annotations
+
+import torch
+
+from ssl_core.api import Progress
+from ssl_core.runner import hooks
+from ssl_core.runner.hooks import LogHook
+from ssl_core.runner.processes import Processes
+
+
+class Said(list):
+    """As much of a reporter as the hook asks for."""
+
+    def say(self, line: str) -> None:
+        self.append(line)
+
+
+class Clock:
+    """Time that passes 6.4 seconds an update."""
+
+    now = 100.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+class State:
+    step = 0
+
+
+def lines(monkeypatch, first_step: int, seconds: float) -> list[str]:
+    """Returns what is said in 19 updates, of which none is the 20th."""
+    clock, said, state = Clock(), Said(), State()
+    monkeypatch.setattr(hooks, "time", clock)
+    hook = LogHook(state, 20, Processes(), torch.device("cpu"), said, None, None)
+    hook.before_run(None, Progress(first_step, 400, 62), None)
+    for step in range(first_step + 1, first_step + 20):
+        clock.now += seconds
+        hook.after_step(None, Progress(step, 400, 62))
+    return said
+
+
+def test_a_slow_run_says_once_how_slow_it_is(monkeypatch):
+    assert lines(monkeypatch, 40, 6.4) == [
+        "step 43/400: about 6 s an update, values come every 20 updates (log.every), ETA 38:04"
+    ]
+
+
+def test_a_fast_run_says_nothing(monkeypatch):
+    assert lines(monkeypatch, 40, 0.5) == []
