@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ssl_core.errors import CheckpointError, did_you_mean
@@ -28,8 +32,10 @@ def read_timm(what: str) -> ForeignTensors:
     if not timm.is_model(name):
         suggestion = did_you_mean(name, [*timm.list_models(), *timm.list_pretrained()])
         raise CheckpointError(f"{what}: timm has no model '{name}'.{suggestion} See timm.list_pretrained()")
+    print(f"{what}: looking for the weights here, then on the network", file=sys.stderr, flush=True)
     try:
-        model = timm.create_model(name, pretrained=True)
+        with _without_retries_on_stderr():
+            model = timm.create_model(name, pretrained=True)
     except Exception as error:  # the hub and its transports fail in many ways, timm in some of its own
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise CheckpointError(
@@ -42,3 +48,17 @@ def read_timm(what: str) -> ForeignTensors:
         "timm.pretrained_cfg": json.dumps(cfg, default=str),
     }
     return ForeignTensors(what, dict(model.state_dict()), metadata)
+
+
+@contextmanager
+def _without_retries_on_stderr() -> Iterator[None]:
+    """Keeps the hub from printing each attempt; what it fails of in the end is said in one line."""
+    loggers = [logging.getLogger(name) for name in ("huggingface_hub", "timm")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -67,7 +67,7 @@ def rows(
         images: how many.
         repeats: pairs of measurements.
         workers: processes that prepare images; None = as an evaluation chooses.
-        compiled: whether both sides are compiled, block by block.
+        compiled: whether both sides are compiled: ours block by block, timm's model whole.
     """
     side = image_size * 8 // 7
     pixels = np.random.default_rng(0).integers(0, 256, (images, side, side, 3), dtype=np.uint8)

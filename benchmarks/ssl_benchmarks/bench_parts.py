@@ -110,12 +110,12 @@ def training_step(module: nn.Module, loss: Callable[[], torch.Tensor], device: D
 
 
 def compiled(model: nn.Module, device: torch.device) -> nn.Module:
-    """Compiles what `runtime.compile` would, or the blocks of a model of timm's, in place, and returns it."""
+    """Compiles what `runtime.compile` would, or the whole of a model of timm's, in place, and returns it."""
     if isinstance(model, MaskedModeling):
         compile_method(model, device)
     elif isinstance(model, Backbone):
         compile_blocks(model)
     else:
-        for block in model.get_submodule("blocks").children():
-            block.compile()
+        model.compile()
+        model.get_submodule("blocks").compile()  # for whoever calls them by themselves
     return model

@@ -45,7 +45,7 @@ class StepCase:
         image_size: pixels of its view.
         batch_size: images in a step.
         repeats: pairs of measurements.
-        compiled: whether both sides are compiled, block by block.
+        compiled: whether both sides are compiled: ours as a run compiles them, timm's models whole.
         patch_size: pixels.
     """
 
