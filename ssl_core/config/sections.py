@@ -133,7 +133,7 @@ class RuntimeOptions(Options):
     """`auto` = CUDA where there is one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Of matrix products in the step; weights stay fp32. `auto` = bf16 where the device has it, else fp16 on a GPU
-    and fp32 on a CPU."""
+    and fp32 on a CPU. What is fp32 is multiplied as TF32 by a GPU that can, unless `deterministic` is set."""
     compile: bool = False
     """torch.compile the blocks of backbone and head, and on a GPU what makes the targets."""
     distributed: Literal["ddp", "fsdp2"] = "ddp"
