@@ -19,7 +19,12 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
-WAITS = (DataDependentOutputException, DynamicOutputShapeException)
+
+class WaitingCopy(RuntimeError):
+    """A tensor is copied between CPU and GPU, and the CPU waits for it."""
+
+
+WAITS = (DataDependentOutputException, DynamicOutputShapeException, WaitingCopy)
 """Raised where a value is read, and where values decide the size of a result: there the CPU waits for the GPU."""
 
 UNKNOWN = (UnsupportedOperatorException, UnsupportedFakeTensorException)
@@ -40,7 +45,7 @@ class FakeGpu(AbstractContextManager):
 
     def __enter__(self) -> FakeGpu:
         self._stack.enter_context(self._mode)
-        self._stack.enter_context(_ReadsOnTheCpu())
+        self._stack.enter_context(_Crossings())
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -60,15 +65,20 @@ class FakeGpu(AbstractContextManager):
     def _moved(self, tensor: Tensor) -> Tensor:
         fake = self._mode.from_tensor(tensor)
         with self, torch.no_grad():
-            there = fake.detach().to(_CUDA)
+            there = fake.detach().to(_CUDA, non_blocking=True)
             return nn.Parameter(there, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else there
 
 
-class _ReadsOnTheCpu(TorchDispatchMode):
-    """Lets values of tensors on the CPU be read: they are 0, and nobody waits for them."""
+class _Crossings(TorchDispatchMode):
+    """Refuses copies between the two that wait, and lets values of tensors on the CPU be read: they are 0."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
         if func is torch.ops.aten._local_scalar_dense.default and args[0].device.type == "cpu":
             dtype = args[0].dtype
             return 0.0 if dtype.is_floating_point else dtype != torch.bool and 0
-        return func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default and not kwargs.get("non_blocking"):
+            device = kwargs.get("device")
+            if device is not None and torch.device(device).type != args[0].device.type:
+                raise WaitingCopy
+        return func(*args, **kwargs)

@@ -15,7 +15,8 @@ WRONG = {
     "tokenizer PlainTensor": ("cuda:0", "register_buffer"),
     "head MaskIndex": ("decides how large a result is", "indexing with masks"),
     "target Numpy": ("it fails on a GPU", "not numpy"),
-    "method ReadsTheLoss": ("a value on the GPU is read", "no .item()"),
+    "method ReadsTheLoss": ("the CPU waits for the GPU", "no .item()"),
+    "method CopiesItsLogs": ("the CPU waits for the GPU", "no .item(), .cpu()"),
     "method LogsOnTheCpu": ("returns images on the CPU", "device=x.device"),
 }
 """Part -> what the message says of it, and of what to change."""

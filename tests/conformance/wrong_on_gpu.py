@@ -44,6 +44,14 @@ class ReadsTheLoss(MaskedModeling):
         return output if output.loss.item() < 1e9 else StepOutput(output.loss / 2)
 
 
+class CopiesItsLogs(MaskedModeling):
+    """A method that copies its logs to the CPU."""
+
+    def training_step(self, batch, progress):
+        output = super().training_step(batch, progress)
+        return StepOutput(output.loss, {name: value.cpu() for name, value in output.logs.items()})
+
+
 class LogsOnTheCpu(MaskedModeling):
     """A method whose log is a new tensor on the CPU."""
 
@@ -84,5 +92,5 @@ def register_methods():
         "transform": "core:augment",
     }
     settings = {"train.batch_size": 8, "optim.warmup_steps": 1}
-    wrong = (ReadsTheLoss, LogsOnTheCpu)
+    wrong = (ReadsTheLoss, CopiesItsLogs, LogsOnTheCpu)
     return _parts("method", *wrong, options=MaskedModelingOptions, slots=slots, settings=settings)
