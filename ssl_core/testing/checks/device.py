@@ -36,9 +36,10 @@ def a_step_stays_on_the_gpu(subject: Subject) -> None:
         skip(f"torch cannot tell what an operator gives without values: {error}")
     except WAITS as error:
         raise Failed(
-            f"the CPU waits for the GPU at {_place(error, subject)}: a value is read or copied, or decides how large a result is",
-            "leave values on the device: torch.where in place of `if` and of indexing with masks, no .item(), .cpu(), float(), "
-            "nonzero() or print; make new tensors there, with device=x.device",
+            f"the CPU waits for the GPU at {_place(error, subject)}: a value is read or copied, or decides how large a "
+            "result is",
+            "leave values on the device: torch.where in place of `if` and of indexing with masks, no .item(), .cpu(), "
+            "float(), nonzero() or print; make new tensors there, with device=x.device",
         ) from error
     except (RuntimeError, TypeError, ValueError) as error:
         raise Failed(
