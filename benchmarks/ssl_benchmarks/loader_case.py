@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional as tv
 
 from ssl_core.api import (
@@ -27,6 +26,11 @@ from ssl_core.api import (
     open_source,
     random_crop_box,
 )
+
+try:
+    from torchvision.io import ImageReadMode, decode_jpeg
+except ImportError:  # torchvision announces that a later version decodes no more
+    decode_jpeg = None
 
 VIEWS = {"image": ViewSpec(224), "tokens": ViewSpec(112, interpolation="lanczos", crop_of="image")}
 """BEiT's two views."""
@@ -134,8 +138,10 @@ def reference_views(file: bytes, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def decoded(file: bytes) -> Tensor:
-    """Decodes one file and does nothing else."""
-    return decode_jpeg(torch.frombuffer(bytearray(file), dtype=torch.uint8), ImageReadMode.RGB)
+    """Decodes one file and does nothing else: by torchvision, or by Pillow where torchvision decodes no more."""
+    if decode_jpeg is None:
+        return torch.from_numpy(np.array(Image.open(io.BytesIO(file)).convert("RGB")))  # (H, W, 3)
+    return decode_jpeg(torch.frombuffer(bytearray(file), dtype=torch.uint8), ImageReadMode.RGB)  # (3, H, W)
 
 
 def _is_plain_jpeg(content: bytes) -> bool:

@@ -73,6 +73,13 @@ def test_rows_say_how_many_images_a_second():
         assert line["clock"] == "cpu"
 
 
+def test_without_torchvisions_decoder_pillow_is_the_baseline(monkeypatch):
+    file = loader_case.made_files(1)[0]
+    expected = loader_case.decoded(file)
+    monkeypatch.setattr(loader_case, "decode_jpeg", None)
+    assert (loader_case.decoded(file).permute(2, 0, 1).int() - expected.int()).abs().max() <= 1
+
+
 def test_steps_are_fed_by_the_loader():
     found = bench_loader.training_row(loader_case.made_files(2), CPU, "vit_tiny", 2, workers=0, repeats=2)
     assert found["ratio"] > 0
