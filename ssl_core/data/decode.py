@@ -92,7 +92,9 @@ def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Returns the EXIF orientation of an opened image, 1 to 8."""
+    """Returns the EXIF orientation that is left to apply to an opened image, 1 to 8."""
+    if image.format == "TIFF":
+        return 1  # Pillow turns these itself: the size is that of the upright image from the start
     if image.format == "PNG" and "exif" not in image.info:
         return 1  # getexif would decode the whole file to look for it behind the pixels
     try:

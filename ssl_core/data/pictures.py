@@ -101,7 +101,9 @@ class EncodedPicture(Picture):
         return _from_pillow(self.image())
 
     def image(self) -> Image.Image:
-        return decode_rgb(self._opened)
+        image = self._opened
+        del self._opened  # one that is decoded knows metadata from behind its pixels, and would be turned by them
+        return decode_rgb(image)
 
     def _decode_jpeg(self) -> Tensor | None:
         """Returns (3, H, W) as the file has it, or None where Pillow must try."""

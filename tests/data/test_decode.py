@@ -106,8 +106,11 @@ def test_exif_rotation_is_applied(orientation, expected):
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = Image.fromarray(np.array([[1, 2], [3, 4]], np.uint8))
-    image = read_rgb(encoded(stored, "PNG", exif=exif))
-    assert np.asarray(image)[..., 0].tolist() == expected
+    for file_format in ("PNG", "TIFF"):
+        image = read_rgb(encoded(stored, file_format, exif=exif))
+        assert np.asarray(image)[..., 0].tolist() == expected
+        size = read_size(encoded(Image.new("L", (3, 2)), file_format, exif=exif))
+        assert size == ((2, 3) if orientation >= 5 else (3, 2))
 
 
 def test_size_is_that_of_the_upright_image():

@@ -90,6 +90,21 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(shrink, size):
     assert (whole - pixels.float()).abs().mean() < 1.5
 
 
+def test_a_picture_is_the_same_each_time_it_is_decoded():
+    """A PNG's rotation is not applied where it stands behind the pixels: Pillow knows it once they are decoded."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(smooth(70, 50), "PNG", exif=exif)
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4])
+    behind = data.index(b"IEND") - 4
+    picture = EncodedPicture(data[:start] + data[end:behind] + data[start:end] + data[behind:])
+    assert picture.size == (70, 50)
+    for _ in range(2):
+        assert picture.image().size == (70, 50)
+        assert picture.pixels().shape == (3, 50, 70)
+
+
 @pytest.mark.parametrize(
     "data",
     [b"", b"hello", FILES["JPEG"][:-300], FILES["JPEG"][:30], FILES["PNG"][:200], b"%!PS-Adobe-3.0 EPSF-3.0\n"],
