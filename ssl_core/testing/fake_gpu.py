@@ -70,13 +70,19 @@ class FakeGpu(AbstractContextManager):
 
 
 class _Crossings(TorchDispatchMode):
-    """Refuses copies between the two that wait, and lets values of tensors on the CPU be read: they are 0."""
+    """Refuses copies between the two that wait, and lets values of tensors on the CPU be read: where they are not known,
+    they are 0."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is torch.ops.aten._local_scalar_dense.default and args[0].device.type == "cpu":
-            dtype = args[0].dtype
-            return 0.0 if dtype.is_floating_point else dtype != torch.bool and 0
+            try:
+                return func(*args)  # known of what was made from numbers: torch.tensor(4.0)
+            except DataDependentOutputException:
+                dtype = args[0].dtype
+                if dtype == torch.bool:
+                    return False
+                return 0.0 if dtype.is_floating_point else 0
         if func is torch.ops.aten._to_copy.default and not kwargs.get("non_blocking"):
             device = kwargs.get("device")
             if device is not None and torch.device(device).type != args[0].device.type:

@@ -55,3 +55,11 @@ def test_two_accumulated_updates_mix_no_devices_and_wait_for_nothing(kind, valid
     assert {tensor.device.type for tensor in [*logs.values(), state.grad_norm, state.skipped]} == {"cuda"}
     moments = [value for own in state.optimizer.state.values() for value in own.values()]
     assert {value.device.type for value in moments} == {"cuda"}
+
+
+def test_numbers_made_on_the_cpu_keep_their_values():
+    with FakeGpu():
+        assert (torch.tensor(4.0).item(), int(torch.tensor([7])[0]), bool(torch.tensor(True))) == (4.0, 7, True)
+        unknown = [torch.ones(2).sum().item(), torch.arange(3)[1].item(), (torch.ones(()) > 0).item()]
+    assert unknown == [0.0, 0, False]
+    assert [type(value) for value in unknown] == [float, int, bool]
