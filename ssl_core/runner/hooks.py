@@ -98,7 +98,7 @@ class LogHook(TrainingHook):
         self._spoke = True
         per_step = elapsed / done
         self.reporter.say(
-            f"step {progress.step}/{progress.total_steps}: about {per_step:.0f} s an update, values come every "
+            f"step {progress.step}/{progress.total_steps}: about {per_step:.1f} s an update, values come every "
             f"{self.every} updates (log.every), ETA {duration(per_step * (progress.total_steps - progress.step))}"
         )
 

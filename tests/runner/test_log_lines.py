@@ -44,7 +44,7 @@ def lines(monkeypatch, first_step: int, seconds: float) -> list[str]:
 
 def test_a_slow_run_says_once_how_slow_it_is(monkeypatch):
     assert lines(monkeypatch, 40, 6.4) == [
-        "step 43/400: about 6 s an update, values come every 20 updates (log.every), ETA 38:04"
+        "step 43/400: about 6.4 s an update, values come every 20 updates (log.every), ETA 38:04"
     ]
 
 
