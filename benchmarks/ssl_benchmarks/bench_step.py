@@ -108,6 +108,6 @@ def parser() -> Parser:
         "--compile",
         metavar="on|off",
         choices=("on", "off"),
-        help="compile both sides, block by block; on for a GPU by default",
+        help="compile ours as a run does, timm's whole; on for a GPU by default",
     )
     return add_common_flags(found, repeats=5)

@@ -42,7 +42,7 @@ class Picture(ABC):
         """
 
     def image(self) -> Image.Image:
-        """Decodes it at full size by Pillow: RGB, upright. Raises `BadImage`."""
+        """Decodes it at full size, as Pillow's image: RGB, upright. Raises `BadImage`."""
         return Image.fromarray(self.pixels().permute(1, 2, 0).numpy())
 
 

@@ -46,7 +46,8 @@ class Stage(Protocol):
 class TargetSource(nn.Module, ABC):
     """Turns an image into one target per patch. Built as `TargetSource(options, context)`.
 
-    It is called in inference mode, and its parameters are not trained by the method that uses it.
+    It is called in inference mode, and its parameters are not trained by the method that uses it. What a call shall
+    leave behind is written into a buffer with `copy_`: a tensor made there cannot be changed elsewhere.
 
     Attributes (set by the subclass):
         width: Dt, of a source that gives vectors.

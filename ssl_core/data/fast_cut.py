@@ -42,7 +42,7 @@ def decode_for(picture: Picture, wanted: Sequence[tuple[Box, int]]) -> tuple[Ten
 
 
 def crop_bytes(pixels: np.ndarray, box: Box) -> Tensor:
-    """Copies a crop of (H, W, 3) uint8, as (1, 3, height, width) in `channels_last`, which is resized fastest."""
+    """Returns a crop of (H, W, 3) uint8 as (1, 3, height, width) in `channels_last`, which is resized fastest."""
     top, left, height, width = box
     crop = np.ascontiguousarray(pixels[top : top + height, left : left + width])  # numpy is quicker to start than torch
     return torch.from_numpy(crop)[None].permute(0, 3, 1, 2)  # (1, 3, height, width)
