@@ -139,7 +139,12 @@ def parser() -> Parser:
     add("--model", metavar="NAME", help="timm's name; ViT-B/16 on a GPU, ViT-Ti/16 on a CPU by default")
     add("--image-size", metavar="PIXELS", type=at_least(1), default=224, help="that the network sees (default 224)")
     add("--images", metavar="N", type=at_least(1), help="how many; 8192 on a GPU, 64 on a CPU by default")
-    add("--compile", metavar="on|off", choices=("on", "off"), help="compile ours block by block, timm's whole (default off)")
+    add(
+        "--compile",
+        metavar="on|off",
+        choices=("on", "off"),
+        help="compile ours block by block, timm's whole (default off)",
+    )
     add(
         "--workers",
         metavar="N",

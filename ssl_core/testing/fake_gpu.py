@@ -70,8 +70,7 @@ class FakeGpu(AbstractContextManager):
 
 
 class _Crossings(TorchDispatchMode):
-    """Refuses copies between the two that wait, and lets values of tensors on the CPU be read: where they are not known,
-    they are 0."""
+    """Refuses copies between the two that wait, and lets values of tensors on the CPU be read: 0 where unknown."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
