@@ -77,6 +77,7 @@ class LogHook(TrainingHook):
         if progress.step % self.every and progress.step != progress.total_steps:
             self._break_the_silence(progress)
             return
+        self._spoke = True
         values = self._read(progress)
         self.last = values
         epochs = progress.total_steps / progress.steps_per_epoch
@@ -93,7 +94,7 @@ class LogHook(TrainingHook):
     def _break_the_silence(self, progress: Progress) -> None:
         """Says once how long an update takes, where the first line of values is far away."""
         done, elapsed = progress.step - self._first_step, time.perf_counter() - self._start
-        if self._spoke or progress.step > self._first_step + self.every or elapsed < _SILENCE:
+        if self._spoke or elapsed < _SILENCE:
             return
         self._spoke = True
         per_step = elapsed / done

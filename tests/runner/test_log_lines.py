@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import torch
 
 from ssl_core.api import Progress
@@ -15,6 +17,9 @@ class Said(list):
 
     def say(self, line: str) -> None:
         self.append(line)
+
+    def progress(self, values, *where) -> None:
+        self.append("values")
 
 
 class Clock:
@@ -31,14 +36,15 @@ class State:
 
 
 def lines(monkeypatch, first_step: int, seconds: float) -> list[str]:
-    """Returns what is said in 19 updates, of which none is the 20th."""
+    """Returns what is said in 19 updates; values come at the multiples of 20."""
     clock, said, state = Clock(), Said(), State()
     monkeypatch.setattr(hooks, "time", clock)
+    monkeypatch.setattr(LogHook, "_read", lambda self, progress: {})
     hook = LogHook(state, 20, Processes(), torch.device("cpu"), said, None, None)
     hook.before_run(None, Progress(first_step, 400, 62), None)
     for step in range(first_step + 1, first_step + 20):
         clock.now += seconds
-        hook.after_step(None, Progress(step, 400, 62))
+        hook.after_step(SimpleNamespace(diagnose=lambda *_: {}), Progress(step, 400, 62))
     return said
 
 
@@ -50,3 +56,8 @@ def test_a_slow_run_says_once_how_slow_it_is(monkeypatch):
 
 def test_a_fast_run_says_nothing(monkeypatch):
     assert lines(monkeypatch, 40, 0.5) == []
+
+
+def test_after_values_there_is_no_silence_to_break(monkeypatch):
+    """A run that goes on in between comes to the first line of values sooner."""
+    assert lines(monkeypatch, 58, 6.4) == ["values"]
