@@ -22,6 +22,9 @@ from ssl_core.testing.subject import IMAGE_SIZE, Subject
 SPECS = {"image": ViewSpec(IMAGE_SIZE), "small": ViewSpec(IMAGE_SIZE // 2, count=3, scale=(0.1, 0.5))}
 SHARED = {"image": ViewSpec(IMAGE_SIZE), "tokens": ViewSpec(IMAGE_SIZE // 2, crop_of="image")}
 
+LARGE = (110, 90)
+"""Width and height of an image that is not cut as small ones are, see `cuts_of`."""
+
 
 def _image(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
@@ -49,7 +52,7 @@ def views_have_the_right_shape_and_dtype(subject: Subject) -> None:
     """Each view is (count, 3, size, size) uint8, whatever the image's size: tall, wide, tiny, or one pixel."""
     transform: Transform = built(subject)
     for specs in (SPECS, SHARED):
-        for width, height in ((40, 30), (13, 90), (5, 3), (1, 1)):
+        for width, height in (LARGE, (40, 30), (13, 90), (5, 3), (1, 1)):
             try:
                 found = _views(transform, _as_it_takes(transform, _image(width, height)), specs)
             except UsageError:
@@ -82,11 +85,11 @@ def views_have_the_right_shape_and_dtype(subject: Subject) -> None:
 def same_seed_same_views(subject: Subject) -> None:
     """Views follow from the image and the generators alone, whatever was cut before."""
     transform: Transform = built(subject)
-    first = _views(transform, _as_it_takes(transform, _image(40, 30)))
+    first = _views(transform, _as_it_takes(transform, _image(*LARGE)))
     for seed in range(1, 4):
         _views(transform, _as_it_takes(transform, _image(31, 57)), seed=seed)
     require(
-        _same(first, _views(transform, _as_it_takes(transform, _image(40, 30)))),
+        _same(first, _views(transform, _as_it_takes(transform, _image(*LARGE)))),
         "the same image and generators gave other views the second time",
         "draw from rng(view) alone, and keep nothing from one call to the next",
     )
@@ -109,7 +112,7 @@ def views_leave_global_generators_alone(subject: Subject) -> None:
 def leaves_the_image_as_it_is(subject: Subject) -> None:
     """The image that it is given is not changed: it may be cached."""
     transform: Transform = built(subject)
-    image = _image(40, 30)
+    image = _image(*LARGE)
     before = image.tobytes()
     given = _as_it_takes(transform, image)
     for seed in range(4):
