@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from ssl_core.contracts.target import Stage, TargetSource, Tokenizer
     from ssl_core.data.clean import clean_loader, default_batch_size, default_workers
     from ssl_core.data.colours import change_colours, colour_matrix
-    from ssl_core.data.cropping import center_view, crop_and_resize, random_crop_box, to_tensor
+    from ssl_core.data.cropping import center_view, crop_and_resize, crop_owner, random_crop_box, to_tensor
     from ssl_core.data.cuts import Cuts, PictureCuts, cuts_of
     from ssl_core.data.facts import median_size
     from ssl_core.data.killed_workers import surviving_batches
@@ -167,6 +167,7 @@ _LAZY = {
     "compile_blocks": "ssl_core.runner.compiling",
     "compile_method": "ssl_core.runner.compiling",
     "crop_and_resize": "ssl_core.data.cropping",
+    "crop_owner": "ssl_core.data.cropping",
     "crop_fraction_of": "ssl_core.classification.accuracy",
     "cuts_of": "ssl_core.data.cuts",
     "dead_codes": "ssl_core.codebook",

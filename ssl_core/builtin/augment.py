@@ -16,9 +16,8 @@ from ssl_core.builtin.options import AugmentOptions
 from ssl_core.contracts.batch import ViewSpec
 from ssl_core.contracts.context import BuildContext
 from ssl_core.contracts.data import Picture, Transform
-from ssl_core.data.cropping import Box, random_crop_box
+from ssl_core.data.cropping import Box, crop_owner, random_crop_box
 from ssl_core.data.cuts import Cuts, cuts_of
-from ssl_core.errors import UsageError
 
 _ENHANCERS = {
     "brightness": ImageEnhance.Brightness,
@@ -64,13 +63,13 @@ class Augment(Transform):
     ) -> dict[str, Tensor]:
         crops: dict[str, list[Crop]] = {}
         for name in views:
-            owner = _owner(name, views)
+            owner = crop_owner(name, views)
             if owner not in crops:
                 generator = rng(owner)
                 crops[owner] = [
                     self._draw(image.size, views[owner].scale, generator) for _ in range(views[owner].count)
                 ]
-        shown = {name: crops[_owner(name, views)][: view.count] for name, view in views.items()}
+        shown = {name: crops[crop_owner(name, views)][: view.count] for name, view in views.items()}
         cuts = cuts_of(image, [(crop.box, views[name].size) for name, own in shown.items() for crop in own])
         result = {}
         for name, view in views.items():
@@ -108,20 +107,6 @@ def _change(image: Image.Image, crop: Crop) -> Image.Image:
     if crop.gray:
         image = image.convert("L").convert("RGB")
     return image.filter(ImageFilter.GaussianBlur(crop.blur)) if crop.blur else image
-
-
-def _owner(name: str, views: Mapping[str, ViewSpec]) -> str:
-    """Returns the view whose crops this one shows; itself where it shares none."""
-    seen = [name]
-    while (other := views[seen[-1]].crop_of) is not None:
-        if other not in views or other in seen:
-            raise UsageError(f"view '{name}': crop_of='{other}' names no other view; there are {', '.join(views)}")
-        if views[name].count > views[other].count:
-            raise UsageError(
-                f"view '{name}' wants {views[name].count} crops of '{other}', which has {views[other].count}"
-            )
-        seen.append(other)
-    return seen[-1]
 
 
 def _turn_hue(image: Image.Image, amount: float) -> Image.Image:

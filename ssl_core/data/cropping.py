@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from ssl_core.contracts.batch import ViewSpec
+from ssl_core.errors import UsageError
 
 FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -54,6 +58,28 @@ def random_crop_box(
     elif width / height > ratio[1]:
         box_width = min(width, round(height * ratio[1]))
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
+
+
+def crop_owner(name: str, views: Mapping[str, ViewSpec]) -> str:
+    """Returns the view whose crops a view shows, by `crop_of`; itself where it shares none.
+
+    Args:
+        name: of the view.
+        views: all of them.
+
+    Raises:
+        UsageError: `crop_of` names no other view, or one with fewer crops.
+    """
+    seen = [name]
+    while (other := views[seen[-1]].crop_of) is not None:
+        if other not in views or other in seen:
+            raise UsageError(f"view '{name}': crop_of='{other}' names no other view; there are {', '.join(views)}")
+        if views[name].count > views[other].count:
+            raise UsageError(
+                f"view '{name}' wants {views[name].count} crops of '{other}', which has {views[other].count}"
+            )
+        seen.append(other)
+    return seen[-1]
 
 
 def crop_and_resize(image: Image.Image, box: Box, size: int, interpolation: str) -> Image.Image:

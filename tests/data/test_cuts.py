@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from ssl_core.api import ArrayPicture, BuildContext, EncodedPicture, Registry, ViewSpec
+from ssl_core.api import ArrayPicture, BuildContext, EncodedPicture, Registry, UsageError, Views, ViewSpec
 from ssl_core.data.cuts import ImageCuts, PictureCuts, cuts_of
 
 COLOUR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "grayscale": 0.3, "blur": 0.5}
@@ -67,6 +67,24 @@ def test_the_recipes_give_the_same_crops_and_changes(case):
             others.append((other[view].float() - expected[view].float()).abs().mean())
     assert sum(distances) / len(distances) < apart
     assert sum(others) / len(others) > 8
+
+
+@pytest.mark.parametrize("recipe", ["fast", "exact"])
+@pytest.mark.parametrize("name", ["core:augment", "dino:multi_crop", "beit:two_view"])
+def test_views_that_share_no_crops_are_refused(name, recipe):
+    transform, image = build(name, recipe, {}), smooth(120, 90)
+    image = ArrayPicture(np.array(image)) if recipe == "fast" else image
+    for views in (
+        {"a": ViewSpec(8, crop_of="b")},
+        {"a": ViewSpec(8, crop_of="b"), "b": ViewSpec(8, crop_of="a")},
+        {"a": ViewSpec(8, count=3, crop_of="b"), "b": ViewSpec(8, count=2)},
+    ):
+        with pytest.raises(UsageError, match="view 'a'"):
+            cut(transform, image, views, 0)
+    chain = {"a": ViewSpec(24), "b": ViewSpec(24, crop_of="c"), "c": ViewSpec(16, crop_of="a")}
+    found = cut(transform, image, chain, 0)
+    found = found.pixels if isinstance(found, Views) else found
+    assert torch.equal(found["a"], found["b"])
 
 
 def test_pillow_cuts_decoded_images_and_bytes_are_cut_of_pictures():

@@ -19,6 +19,7 @@ from ssl_core.api import (
     ViewSpec,
     colour_matrix,
     crop_and_resize,
+    crop_owner,
     random_crop_box,
     to_tensor,
 )
@@ -51,22 +52,21 @@ class TwoView(Transform):
     def __call__(
         self, image: Image.Image | Picture, views: Mapping[str, ViewSpec], rng: Callable[[str], random.Random]
     ) -> dict[str, Tensor] | Views:
+        owners = {name: crop_owner(name, views) for name in views}
         generators = {name: rng(name) for name, spec in views.items() if spec.crop_of is None}
         first = next(iter(generators.values()))
         jitter, flip = self._jitter(first), first.random() < self.options.flip
         boxes = {name: self._boxes(image.size, views[name], generator) for name, generator in generators.items()}
+        shown = {name: boxes[owners[name]][: spec.count] for name, spec in views.items()}
         if isinstance(image, Picture):
-            return _cut_fast(image, views, boxes, jitter, flip)
+            return _cut_fast(image, views, shown, jitter, flip)
         for name, factor in jitter:
             image = _ENHANCERS[name](image).enhance(factor)
         if flip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         return {
             name: torch.stack(
-                [
-                    to_tensor(crop_and_resize(image, box, spec.size, spec.interpolation))
-                    for box in boxes[spec.crop_of or name][: spec.count]
-                ]
+                [to_tensor(crop_and_resize(image, box, spec.size, spec.interpolation)) for box in shown[name]]
             )  # (count, 3, size, size)
             for name, spec in views.items()
         }
@@ -86,20 +86,19 @@ class TwoView(Transform):
 def _cut_fast(
     picture: Picture,
     views: Mapping[str, ViewSpec],
-    boxes: Mapping[str, list[Box]],
+    shown: Mapping[str, list[Box]],
     jitter: list[tuple[str, float]],
     flip: bool,
 ) -> Views:
     """Cuts every view out of the picture and flips the views.
 
     Args:
-        boxes: name of a view -> its crops, in the flipped image.
+        shown: name of a view -> its crops, in the flipped image.
         jitter: as `_jitter` draws it.
     """
     if flip:
         width = picture.size[0]
-        boxes = {name: [_mirrored(box, width) for box in own] for name, own in boxes.items()}
-    shown = {name: boxes[spec.crop_of or name][: spec.count] for name, spec in views.items()}
+        shown = {name: [_mirrored(box, width) for box in own] for name, own in shown.items()}
     cuts = PictureCuts(picture, [(box, views[name].size) for name, own in shown.items() for box in own])
     # First of all, while the image is in the processor's cache.
     colours = colour_matrix(jitter, cuts.pixels) if jitter else None

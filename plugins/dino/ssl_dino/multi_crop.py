@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter, ImageOps
 from torch import Tensor
 from torchvision.transforms import functional
 
-from ssl_core.api import BuildContext, Cuts, Picture, Transform, ViewSpec, cuts_of, random_crop_box
+from ssl_core.api import BuildContext, Cuts, Picture, Transform, ViewSpec, crop_owner, cuts_of, random_crop_box
 from ssl_dino.options import MultiCropOptions
 
 _COLOURS = {
@@ -65,7 +65,7 @@ class MultiCrop(Transform):
         crops = {
             name: self._draw(image.size, name, spec, rng(name)) for name, spec in views.items() if spec.crop_of is None
         }
-        shown = {name: crops[spec.crop_of or name][: spec.count] for name, spec in views.items()}
+        shown = {name: crops[crop_owner(name, views)][: spec.count] for name, spec in views.items()}
         cuts = cuts_of(image, [(crop.box, views[name].size) for name, own in shown.items() for crop in own])
         return {
             name: torch.cat([_cut(cuts, crop, spec) for crop in shown[name]]) for name, spec in views.items()
