@@ -62,6 +62,7 @@ class LogHook(TrainingHook):
         self._first_step = state.step
         self._waited = 0.0
         self._spoke = False
+        self._warm = 0.0
 
     @property
     def waiting_share(self) -> float:
@@ -93,15 +94,20 @@ class LogHook(TrainingHook):
 
     def _break_the_silence(self, progress: Progress) -> None:
         """Says once how long an update takes, where the first line of values is far away."""
-        done, elapsed = progress.step - self._first_step, time.perf_counter() - self._start
-        if self._spoke or elapsed < _SILENCE:
-            return
-        self._spoke = True
-        per_step = elapsed / done
-        self.reporter.say(
-            f"step {progress.step}/{progress.total_steps}: about {per_step:.1f} s an update, values come every "
-            f"{self.every} updates (log.every), ETA {duration(per_step * (progress.total_steps - progress.step))}"
-        )
+        now, done = time.perf_counter(), progress.step - self._first_step
+        where = f"step {progress.step}/{progress.total_steps}"
+        if done == 1:
+            self._warm = now  # the first update takes what compiling and starting take, too
+            if now - self._start >= _SILENCE:
+                self.reporter.say(f"{where}: after {now - self._start:.0f} s, with all that comes before it")
+        elif not self._spoke and now - self._warm >= _SILENCE:
+            self._spoke = True
+            per_step = (now - self._warm) / (done - 1)
+            left = duration(per_step * (progress.total_steps - progress.step))
+            self.reporter.say(
+                f"{where}: about {per_step:.1f} s an update, values come every {self.every} updates (log.every), "
+                f"ETA {left}"
+            )
 
     def _diagnose(self, method: Method, values: Mapping[str, float], progress: Progress) -> None:
         """Prints what the method says is wrong, each trouble once."""

@@ -35,7 +35,7 @@ class State:
     step = 0
 
 
-def lines(monkeypatch, first_step: int, seconds: float) -> list[str]:
+def lines(monkeypatch, first_step: int, seconds: float, start: float = 0.0) -> list[str]:
     """Returns what is said in 19 updates; values come at the multiples of 20."""
     clock, said, state = Clock(), Said(), State()
     monkeypatch.setattr(hooks, "time", clock)
@@ -43,15 +43,20 @@ def lines(monkeypatch, first_step: int, seconds: float) -> list[str]:
     hook = LogHook(state, 20, Processes(), torch.device("cpu"), said, None, None)
     hook.before_run(None, Progress(first_step, 400, 62), None)
     for step in range(first_step + 1, first_step + 20):
-        clock.now += seconds
+        clock.now += seconds + (start if step == first_step + 1 else 0)
         hook.after_step(SimpleNamespace(diagnose=lambda *_: {}), Progress(step, 400, 62))
     return said
 
 
 def test_a_slow_run_says_once_how_slow_it_is(monkeypatch):
     assert lines(monkeypatch, 40, 6.4) == [
-        "step 43/400: about 6.4 s an update, values come every 20 updates (log.every), ETA 38:04"
+        "step 44/400: about 6.4 s an update, values come every 20 updates (log.every), ETA 37:58"
     ]
+
+
+def test_what_starting_takes_is_not_counted_as_an_update(monkeypatch):
+    assert lines(monkeypatch, 0, 0.5, start=40) == ["step 1/400: after 40 s, with all that comes before it"]
+    assert lines(monkeypatch, 0, 16, start=40)[1].startswith("step 2/400: about 16.0 s an update")
 
 
 def test_a_fast_run_says_nothing(monkeypatch):
