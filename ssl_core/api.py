@@ -93,6 +93,7 @@ if TYPE_CHECKING:
     from ssl_core.plugins.registry import Registry
     from ssl_core.progress import progress
     from ssl_core.reduce import mean_over_processes, sum_over_processes
+    from ssl_core.resized_positions import resize_positions
     from ssl_core.runner.compiling import compile_blocks, compile_method
     from ssl_core.runner.device import Device, choose_device
     from ssl_core.runner.processes import Processes
@@ -204,6 +205,7 @@ _LAZY = {
     "read_clean": "ssl_core.data.reading",
     "read_export": "ssl_core.loading",
     "read_picture": "ssl_core.data.reading",
+    "resize_positions": "ssl_core.resized_positions",
     "resume": "ssl_core.training",
     "run_command": "ssl_core.cli.console",
     "run_subcommands": "ssl_core.cli.subcommands",

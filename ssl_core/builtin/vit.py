@@ -18,6 +18,7 @@ from ssl_core.contracts.evaluation import BackboneSpec
 from ssl_core.contracts.masker import Grid
 from ssl_core.errors import UsageError
 from ssl_core.patches import patch_grid
+from ssl_core.resized_positions import resize_positions
 from ssl_core.vit_start import sincos_positions, xavier_init
 
 _STEM = ("patch_embed.", "pos_embed", "cls_token", "reg_token", "dist_token", "norm_pre.")
@@ -157,7 +158,20 @@ class TimmVit(Backbone):
         return seen[0]  # (B, heads, P + N, P + N)
 
     def _vit_positions(self, tokens: Tensor, grid: Grid) -> Tensor:
+        if grid != self.built_grid and self.vit.pos_embed is not None:
+            return self._resized_positions(tokens, grid)
         return self.vit._pos_embed(tokens.unflatten(1, grid) if self._dynamic else tokens)
+
+    def _resized_positions(self, tokens: Tensor, grid: Grid) -> Tensor:
+        """Does what timm does for another grid, with a gradient that can be repeated."""
+        vit, places = self.vit, self.built_grid[0] * self.built_grid[1]
+        own = [getattr(vit, name, None) for name in ("cls_token", "dist_token", "reg_token")]
+        prefix = [token.expand(len(tokens), -1, -1) for token in own if token is not None]
+        placed = vit.pos_embed.shape[1] - places  # prefix tokens that have a position
+        positions = resize_positions(vit.pos_embed, self.built_grid, grid, placed, antialias=True)
+        if placed:
+            return vit.pos_drop(torch.cat([*prefix, tokens], dim=1) + positions)
+        return vit.pos_drop(torch.cat([*prefix, tokens + positions], dim=1))
 
     def _beit_positions(self, tokens: Tensor) -> Tensor:
         x = torch.cat([self.vit.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)  # (B, 1 + N, D)

@@ -14,8 +14,8 @@ from timm.models.beit import Beit
 from ssl_beit.backbone import BeitVit
 from ssl_beit.options import BeitVitOptions
 from ssl_beit.relative_position import relative_position_index, table_size
-from ssl_beit.resize import growth, resize_positions, resize_table, source_coordinates
-from ssl_core.api import BackboneSpec, BuildContext, UsageError
+from ssl_beit.resize import growth, resize_table, source_coordinates
+from ssl_core.api import BackboneSpec, BuildContext, UsageError, resize_positions
 
 SMALL = {"width": 32, "heads": 2, "depth": 2}
 
@@ -97,12 +97,14 @@ def test_a_smaller_grid_keeps_the_offsets_it_has():
     torch.testing.assert_close(resized[smaller[1 + 2 * 4 + 3, 1]], table[index[1 + 2 * 6 + 3, 1]])
 
 
-def test_absolute_positions_as_in_timm():
-    positions = torch.randn(1, 17, 8)
-    resized = resize_positions(positions, (4, 4), (7, 7))
-    expected = resample_abs_pos_embed(positions, new_size=[7, 7], old_size=[4, 4], antialias=False)
-    torch.testing.assert_close(resized, expected)
-    assert torch.equal(resized[:, 0], positions[:, 0])
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("new", [(7, 7), (2, 5), (1, 3)])
+def test_absolute_positions_as_in_timm(new, antialias):
+    positions = torch.randn(1, 14, 8)
+    resized = resize_positions(positions, (3, 4), new, prefix=2, antialias=antialias)
+    expected = resample_abs_pos_embed(positions.double(), new, (3, 4), 2, antialias=antialias)
+    torch.testing.assert_close(resized, expected.float())
+    assert torch.equal(resized[:, :2], positions[:, :2])
 
 
 @pytest.mark.parametrize("grad", [False, True])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssl_core.api import BuildContext, UsageError
 from ssl_core.builtin.options import TimmVitOptions
@@ -93,6 +94,34 @@ def test_patch_size_and_dynamic_size():
     with torch.no_grad():
         expected = backbone.vit.forward_features(_pixels())[:, 1:]
         torch.testing.assert_close(backbone(_pixels()).patches, expected)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny", "deit_tiny_distilled_patch16_224", "vit_betwixt_patch16_reg4_gap_256"])
+def test_other_sizes_have_timms_positions_and_a_gradient_in_fixed_order(name):
+    backbone = _vit(name, dynamic=True)
+    for size in (96, 48):
+        images = _pixels(size)
+        expected = backbone.vit.forward_features(images)[:, backbone.num_prefix :]
+        weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(0))
+        (gradient,) = torch.autograd.grad((expected * weights).sum(), backbone.vit.pos_embed)
+        with Operators() as seen:
+            found = backbone(images).patches
+            (own,) = torch.autograd.grad((found * weights).sum(), backbone.vit.pos_embed)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(own, gradient, atol=1e-4, rtol=1e-4)
+        assert not [name for name in seen.names if name.startswith("upsample") and name.endswith("backward")]
+
+
+class Operators(TorchDispatchMode):
+    """Keeps the names of the operators that run."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
 
 
 def test_what_cannot_be_built_is_said_in_one_line():

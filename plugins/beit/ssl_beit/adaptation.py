@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from ssl_beit.relative_position import table_size
-from ssl_beit.resize import resize_positions, resize_table
-from ssl_core.api import Grid
+from ssl_beit.resize import resize_table
+from ssl_core.api import Grid, resize_positions
 
 State = Mapping[str, Tensor]
 """Name -> tensor, named as in `BeitVit`."""

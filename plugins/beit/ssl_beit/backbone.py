@@ -12,9 +12,8 @@ from ssl_beit.block import Block
 from ssl_beit.initial_weights import draw_weights, rescale_branches
 from ssl_beit.options import BeitVitOptions
 from ssl_beit.relative_position import RelativePositionBias, padded_index, table_size
-from ssl_beit.resize import resize_positions
 from ssl_beit.sizes import SIZES, patch_size_of
-from ssl_core.api import Backbone, BackboneSpec, BuildContext, Features, Grid, UsageError, patch_grid
+from ssl_core.api import Backbone, BackboneSpec, BuildContext, Features, Grid, UsageError, patch_grid, resize_positions
 
 
 class PatchEmbed(nn.Module):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_core.api import Grid, UsageError
@@ -93,19 +92,3 @@ def resize_table(table: Tensor, old: Grid, new: Grid) -> Tensor:
     resized = np.stack([spline(new_down, new_across) for spline in splines])  # (H, 2h' - 1, 2w' - 1)
     offsets = torch.from_numpy(resized).flatten(1).T.to(table)  # ((2h' - 1)(2w' - 1), H)
     return torch.cat([offsets, table[-_CLS_ROWS:]])  # (T', H)
-
-
-def resize_positions(positions: Tensor, old: Grid, new: Grid) -> Tensor:
-    """Resizes absolute positions, bicubically. The CLS token's stays.
-
-    Args:
-        positions: (1, 1 + N, D) of the old grid.
-        old, new: (h, w).
-
-    Returns:
-        (1, 1 + N', D), in the dtype of the old ones.
-    """
-    cls, patches = positions[:, :1], positions[:, 1:]
-    patches = patches.unflatten(1, old).permute(0, 3, 1, 2).float()  # (1, D, h, w)
-    patches = F.interpolate(patches, size=new, mode="bicubic", align_corners=False)  # (1, D, h', w')
-    return torch.cat([cls, patches.flatten(2).transpose(1, 2).to(cls)], dim=1)  # (1, 1 + N', D)
