@@ -16,7 +16,7 @@ from ssl_core.api import Device, Parser, SslError, UsageError, at_least, did_you
 BENCHES = ("step", "attention", "loader", "tokenizer", "knn", "features", "overhead")
 """Subcommands, each a module `bench_NAME` with `parser()` and `measure(flags, device)`."""
 
-_PASSED_ON = ("backbone", "image_size", "batch_size", "repeats")
+_PASSED_ON = ("backbone", "image_size", "batch_size", "steps", "repeats")
 
 
 def command(arguments: Sequence[str]) -> Mapping[str, Any]:
@@ -68,6 +68,7 @@ def parser() -> Parser:
     for flag, metavar, what in (
         ("--image-size", "PIXELS", "of the backbone's view, where a benchmark has one"),
         ("--batch-size", "N", "images in a step, likewise"),
+        ("--steps", "N", "steps of a block of `ssl-bench overhead`; a large backbone on a CPU wants few"),
     ):
         add(flag, metavar=metavar, type=at_least(1), help=what)
     add("--backbone", metavar="NAME", choices=BACKBONES, help=f"BEiT's ViT, likewise: {', '.join(BACKBONES)}")
