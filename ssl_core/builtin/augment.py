@@ -61,15 +61,15 @@ class Augment(Transform):
     def __call__(
         self, image: Image.Image | Picture, views: Mapping[str, ViewSpec], rng: Callable[[str], random.Random]
     ) -> dict[str, Tensor]:
+        owners = {name: crop_owner(name, views) for name in views}
         crops: dict[str, list[Crop]] = {}
-        for name in views:
-            owner = crop_owner(name, views)
+        for owner in owners.values():
             if owner not in crops:
                 generator = rng(owner)
                 crops[owner] = [
                     self._draw(image.size, views[owner].scale, generator) for _ in range(views[owner].count)
                 ]
-        shown = {name: crops[crop_owner(name, views)][: view.count] for name, view in views.items()}
+        shown = {name: crops[owners[name]][: view.count] for name, view in views.items()}
         cuts = cuts_of(image, [(crop.box, views[name].size) for name, own in shown.items() for crop in own])
         result = {}
         for name, view in views.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import pytest
 import timm
@@ -109,6 +110,22 @@ def test_timm_without_a_network_is_one_line(monkeypatch):
     ) as caught:
         ssl_core.load("timm:vit_tiny_patch16_224")
     assert "\n" not in str(caught.value)
+
+
+def test_the_attempts_of_the_hub_are_not_printed_one_by_one(monkeypatch, caplog, capsys):
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+
+    def offline(*_, **__):
+        hub.warning("Retrying in 1s [Retry 1/5].")
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(CheckpointError, match="no route to host"):
+        ssl_core.load("timm:vit_tiny_patch16_224")
+    assert not caplog.records
+    assert capsys.readouterr().err == "timm:vit_tiny_patch16_224: looking for the weights here, then on the network\n"
+    assert hub.level == level
 
 
 def test_a_name_that_timm_does_not_know():
